@@ -1,0 +1,68 @@
+//! Child processes: all start in the workspace root, and a failed one says its command line.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// The folder of the root manifest.
+pub(crate) fn root() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().expect("xtask lies in the workspace root").to_path_buf()
+}
+
+/// A command that will start in the workspace root.
+pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(root());
+    command
+}
+
+/// The cargo that runs us, with `arguments` split at spaces.
+pub(crate) fn cargo(arguments: &str) -> Command {
+    let mut command = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments.split_whitespace());
+    command
+}
+
+/// Runs to the end with our own output streams.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("could not start `{}`", line(command)))?;
+    check(command, status)
+}
+
+/// Runs to the end and hands over each line of standard output as it comes. Standard error stays ours.
+pub(crate) fn run_lines(command: &mut Command, mut each: impl FnMut(&str)) -> Result<()> {
+    let started = command.stdout(Stdio::piped()).spawn();
+    let mut child = started.with_context(|| format!("could not start `{}`", line(command)))?;
+    let mut stdout = BufReader::new(child.stdout.take().expect("stdout was piped above"));
+    let mut bytes = Vec::new();
+    while stdout.read_until(b'\n', &mut bytes)? > 0 {
+        // A test may print anything: bytes that are not text must not end the run.
+        each(String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']));
+        bytes.clear();
+    }
+    let status = child.wait()?;
+    check(command, status)
+}
+
+/// Standard output of a short question, trimmed; `None` when it cannot be answered here.
+pub(crate) fn answer(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = command(program).args(arguments).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn check(command: &Command, status: ExitStatus) -> Result<()> {
+    if !status.success() {
+        bail!("`{}` ended with {status}", line(command));
+    }
+    Ok(())
+}
+
+/// The command as a person would type it, without the folder of the program.
+fn line(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    let words = std::iter::once(program).chain(command.get_args());
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
