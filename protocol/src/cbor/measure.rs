@@ -1,0 +1,134 @@
+//! How large a content is: what [`Limits`] compare, taken in one walk without encoding anything.
+//! The walk never goes deeper than any limit allows, so a value of any depth can be measured on a small stack.
+
+use smol_str::{SmolStr, format_smolstr};
+
+use super::{
+    float::Shortest,
+    writer::{head_len, int_len},
+};
+use crate::{LimitError, Limits, Map, Meta, Value};
+
+/// Extents of one or more parts of a message. Parts add up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Measure {
+    /// Encoded size.
+    pub(crate) bytes: usize,
+    /// Levels of maps and arrays; one more than any limit when there are too many.
+    pub(crate) depth: usize,
+    /// Entries of the largest map.
+    pub(crate) entries: usize,
+    /// Bytes of the longest key.
+    pub(crate) key_bytes: usize,
+}
+
+impl Measure {
+    /// Adds a string of bytes or text with its head.
+    pub(crate) fn string(&mut self, len: usize) {
+        self.bytes += head_len(len as u64) + len;
+    }
+
+    pub(crate) fn meta(&mut self, meta: &Meta) {
+        self.open_map(meta.len(), 1);
+        for (key, text) in meta.entries() {
+            self.key(key);
+            self.string(text.len());
+        }
+    }
+
+    pub(crate) fn map(&mut self, map: &Map, depth: usize) {
+        self.open_map(map.len(), depth);
+        if depth > Limits::MAX.depth {
+            return;
+        }
+        for (key, value) in map.entries() {
+            self.key(key);
+            self.value(value, depth);
+        }
+    }
+
+    /// `depth` is the number of maps and arrays around the value.
+    pub(crate) fn value(&mut self, value: &Value, depth: usize) {
+        match value {
+            Value::Text(text) => self.string(text.len()),
+            Value::Int(int) => self.bytes += int_len(*int),
+            Value::Map(map) => self.map(map, depth + 1),
+            Value::Bytes(bytes) => self.string(bytes.len()),
+            Value::Array(elements) => {
+                let depth = depth + 1;
+                self.bytes += head_len(elements.len() as u64);
+                self.depth = self.depth.max(depth);
+                if depth > Limits::MAX.depth {
+                    return;
+                }
+                for element in elements.iter() {
+                    self.value(element, depth);
+                }
+            }
+            Value::Bool(_) | Value::Null => self.bytes += 1,
+            Value::Float(float) => self.bytes += 1 + Shortest::of(*float).width(),
+        }
+    }
+
+    /// Adds another part.
+    pub(crate) fn add(&mut self, part: Measure) {
+        self.bytes += part.bytes;
+        self.depth = self.depth.max(part.depth);
+        self.entries = self.entries.max(part.entries);
+        self.key_bytes = self.key_bytes.max(part.key_bytes);
+    }
+
+    /// Whether content of these extents is within the limits, whatever hops and numbers come with it.
+    pub(crate) fn fits(&self, limits: &Limits) -> bool {
+        self.depth <= limits.levels()
+            && self.entries <= limits.map_entries
+            && self.key_bytes <= limits.key_bytes
+            && self.bytes.saturating_add(limits.reserved_bytes()) <= limits.encoded_bytes
+    }
+
+    fn open_map(&mut self, entries: usize, depth: usize) {
+        self.bytes += head_len(entries as u64);
+        self.entries = self.entries.max(entries);
+        self.depth = self.depth.max(depth);
+    }
+
+    fn key(&mut self, key: &SmolStr) {
+        self.key_bytes = self.key_bytes.max(key.len());
+        self.string(key.len());
+    }
+}
+
+/// Finds the first place in a map that is over a limit. Slow and thorough: only for the text of an error.
+pub(crate) fn blame_map(map: &Map, at: SmolStr, depth: usize, limits: &Limits) -> Option<LimitError> {
+    if depth > limits.levels() {
+        return Some(LimitError::Depth { at, limit: limits.levels() });
+    }
+    if map.len() > limits.map_entries {
+        return Some(LimitError::MapEntries { at, found: map.len(), limit: limits.map_entries });
+    }
+    if let Some((key, _)) = map.iter().find(|(key, _)| key.len() > limits.key_bytes) {
+        return Some(LimitError::KeyBytes { at, found: key.len(), limit: limits.key_bytes });
+    }
+    map.iter().find_map(|(key, value)| blame_value(value, format_smolstr!("{at}.{key}"), depth, limits))
+}
+
+fn blame_value(value: &Value, at: SmolStr, depth: usize, limits: &Limits) -> Option<LimitError> {
+    match value {
+        Value::Map(map) => blame_map(map, at, depth + 1, limits),
+        Value::Array(_) if depth + 1 > limits.levels() => Some(LimitError::Depth { at, limit: limits.levels() }),
+        Value::Array(elements) => {
+            elements.iter().find_map(|e| blame_value(e, format_smolstr!("{at}[]"), depth + 1, limits))
+        }
+        _ => None,
+    }
+}
+
+/// The same for meta, which has one level.
+pub(crate) fn blame_meta(meta: &Meta, limits: &Limits) -> Option<LimitError> {
+    let at = SmolStr::new_static("meta");
+    if meta.len() > limits.map_entries {
+        return Some(LimitError::MapEntries { at, found: meta.len(), limit: limits.map_entries });
+    }
+    let (key, _) = meta.iter().find(|(key, _)| key.len() > limits.key_bytes)?;
+    Some(LimitError::KeyBytes { at, found: key.len(), limit: limits.key_bytes })
+}
