@@ -1,0 +1,157 @@
+//! Time and chance as the runtime sees them: injected, so that a simulation can own both.
+//! Running timers use tokio's monotonic clock; wall time and boot time come from here.
+
+use std::cell::RefCell;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Where wall time, boot time and randomness come from.
+pub trait World: Send + Sync + 'static {
+    /// Nanoseconds since the Unix epoch, as the wall clock says now.
+    fn wall_ns(&self) -> i64;
+    /// Nanoseconds since this machine was booted, time asleep included.
+    fn boot_ns(&self) -> u64;
+    /// Which boot of the machine this is; two times of one boot can be compared by [`World::boot_ns`].
+    fn boot_id(&self) -> u64;
+    /// Fills `bytes` with randomness fit for keys and incarnations.
+    fn random(&self, bytes: &mut [u8]);
+}
+
+/// The machine this process runs on.
+#[derive(Debug)]
+pub struct Machine {
+    boot_id: u64,
+}
+
+impl Machine {
+    /// Reads the machine's boot id once.
+    #[must_use]
+    pub fn new() -> Self {
+        // Absent outside Linux: then every start counts as another boot, and timers fall back to the wall clock.
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let mut boot_id = [0; 8];
+        if text.trim().is_empty() {
+            fill(&mut boot_id);
+        } else {
+            boot_id.copy_from_slice(&blake3::hash(text.trim().as_bytes()).as_bytes()[..8]);
+        }
+        Self { boot_id: u64::from_be_bytes(boot_id) }
+    }
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl World for Machine {
+    // The one place of this crate that reads the wall clock: everything else is given this value.
+    #[allow(clippy::disallowed_methods)]
+    fn wall_ns(&self) -> i64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    }
+
+    fn boot_ns(&self) -> u64 {
+        // `/proc/uptime` is boot time in centiseconds, asleep included; it is read once per cut at most.
+        let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+        let seconds: f64 = text.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0.0);
+        (seconds * 1e9) as u64
+    }
+
+    fn boot_id(&self) -> u64 {
+        self.boot_id
+    }
+
+    fn random(&self, bytes: &mut [u8]) {
+        fill(bytes);
+    }
+}
+
+/// Randomness is fetched in blocks: a system call per id would cost more than the rest of an admission.
+const BLOCK_BYTES: usize = 2048;
+
+struct Block {
+    bytes: [u8; BLOCK_BYTES],
+    left: usize,
+}
+
+thread_local! {
+    static BLOCK: RefCell<Block> = const { RefCell::new(Block { bytes: [0; BLOCK_BYTES], left: 0 }) };
+}
+
+fn fill(bytes: &mut [u8]) {
+    BLOCK.with_borrow_mut(|block| {
+        if bytes.len() > BLOCK_BYTES {
+            return getrandom::fill(bytes).expect("the system gives randomness");
+        }
+        if block.left < bytes.len() {
+            getrandom::fill(&mut block.bytes).expect("the system gives randomness");
+            block.left = BLOCK_BYTES;
+        }
+        let from = block.left - bytes.len();
+        bytes.copy_from_slice(&block.bytes[from..block.left]);
+        // What was given out is not kept: a later leak of this memory must not tell earlier keys.
+        block.bytes[from..block.left].fill(0);
+        block.left = from;
+    });
+}
+
+/// A world whose clocks follow tokio's (paused in tests) and whose chance is a seed.
+#[derive(Debug)]
+pub struct SimWorld {
+    origin: tokio::time::Instant,
+    wall_start_ns: i64,
+    boot: AtomicU64,
+    chance: Mutex<u64>,
+}
+
+impl SimWorld {
+    /// A world that begins at a fixed wall time; equal seeds give equal randomness.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            origin: tokio::time::Instant::now(),
+            wall_start_ns: 1_750_000_000_000_000_000,
+            boot: AtomicU64::new(1),
+            chance: Mutex::new(seed),
+        }
+    }
+
+    /// As after a reboot of the machine: boot times of before cannot be compared any more.
+    pub fn reboot(&self) {
+        self.boot.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl World for SimWorld {
+    fn wall_ns(&self) -> i64 {
+        self.wall_start_ns + i64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(i64::MAX / 2)
+    }
+
+    fn boot_ns(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn boot_id(&self) -> u64 {
+        self.boot.load(Ordering::Relaxed)
+    }
+
+    fn random(&self, bytes: &mut [u8]) {
+        let mut state = self.chance.lock().expect("nothing panics while it is held");
+        for chunk in bytes.chunks_mut(8) {
+            let word = splitmix(&mut state).to_le_bytes();
+            chunk.copy_from_slice(&word[..chunk.len()]);
+        }
+    }
+}
+
+/// One step of splitmix64: a small generator whose every seed is a good one.
+pub(crate) fn splitmix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut word = *state;
+    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
+}

@@ -1,0 +1,209 @@
+//! The commit: input acked, outputs emitted, state and timers changed, whole or not at all, in memory at once (HEART §2).
+//! It prepares outside the gate and applies inside; the bells ring when it is out again.
+
+use std::sync::Arc;
+
+use fluxrig_protocol::FluxMsg;
+use smol_str::SmolStr;
+
+use crate::cell::Cell;
+use crate::door::Door;
+use crate::node::Node;
+use crate::outlet::{Batch, Send};
+use crate::wire::{After, DeadNote, Entry, Lane, Queue};
+
+/// Messages of one queue that a commit acks: `count` from `first_seq` on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Acks<'a> {
+    pub(crate) queue: &'a Queue,
+    pub(crate) first_seq: u64,
+    pub(crate) count: usize,
+}
+
+/// A failing message at the front of its queue, once what came before it is acked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failure<'a> {
+    pub(crate) queue: &'a Queue,
+    pub(crate) seq: u64,
+    pub(crate) error: &'a str,
+    pub(crate) until_ns: u64,
+    /// The attempt was counted before it was made.
+    pub(crate) is_counted: bool,
+}
+
+/// A message for the dead-letter wire.
+pub(crate) type Letter = (FluxMsg, After, Arc<DeadNote>);
+
+/// Everything that becomes true at once.
+#[derive(Debug)]
+pub(crate) struct Commit<'a> {
+    pub(crate) cell: &'a Cell,
+    pub(crate) acks: Option<Acks<'a>>,
+    /// Timers that fired, with their generations.
+    pub(crate) fired: &'a [(SmolStr, u64)],
+    pub(crate) batch: &'a mut Batch,
+    /// What the gear's later messages depend on because of this batch.
+    pub(crate) after: After,
+    pub(crate) dead: Vec<Letter>,
+    pub(crate) failure: Option<Failure<'a>>,
+    pub(crate) now_ns: u64,
+}
+
+impl Node {
+    /// Applies a commit; a panic inside the gate ends the node, which recovers as after `kill -9` (HEART §2.2).
+    pub(crate) fn commit_or_halt(&self, commit: Commit<'_>, gone: &mut Vec<Entry>) {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.commit(commit, gone)));
+        if result.is_err() {
+            self.halt("a commit panicked inside the gate");
+        }
+    }
+
+    /// Applies a gear's commit. Entries that went are left in `gone`, so that they are dropped by the caller, outside.
+    pub(crate) fn commit(&self, commit: Commit<'_>, gone: &mut Vec<Entry>) {
+        let Commit { cell, acks, fired, batch, after, dead, failure, now_ns } = commit;
+        let lane = self.strongest(cell, acks.as_ref(), fired, batch, !dead.is_empty(), failure.as_ref());
+        // Runs of one queue are pushed under one lock; the sort is stable, so each queue keeps its order.
+        if batch.sends.windows(2).any(|pair| pair[0].queue > pair[1].queue) {
+            batch.sends.sort_by_key(|send| send.queue);
+        }
+        let gate = lane.is_standard().then(|| self.gate.enter());
+        let now = self.after_now(lane);
+        let mut motion = 0;
+        if let Some(acks) = acks {
+            motion += acks.queue.ack_front(acks.first_seq, acks.count, gone);
+        }
+        if let Some(failure) = failure {
+            motion += failure.queue.fail_front(failure.seq, failure.error, failure.until_ns, failure.is_counted);
+        }
+        let touched = &mut batch.touched;
+        motion += self.push_runs(&mut batch.sends, now, now_ns, |idx| touched.push(idx));
+        if !batch.changes.is_empty() || !fired.is_empty() || after != After::NOTHING {
+            let mut memory = cell.memory();
+            memory.apply(batch.changes.drain(..));
+            for (key, generation) in fired {
+                memory.fire(key, *generation);
+            }
+            memory.after = memory.after.max(after).max(now);
+        }
+        if !dead.is_empty() {
+            let dead = dead.into_iter().map(|(msg, after, note)| (msg, after.max(now), note)).collect();
+            self.bury(dead, now_ns);
+        }
+        if lane.is_standard() {
+            self.note_dirty();
+        }
+        drop(gate);
+        self.ring_touched(batch);
+        self.move_motion(motion);
+    }
+
+    fn strongest(
+        &self,
+        cell: &Cell,
+        acks: Option<&Acks<'_>>,
+        fired: &[(SmolStr, u64)],
+        batch: &Batch,
+        is_burying: bool,
+        failure: Option<&Failure<'_>>,
+    ) -> Lane {
+        let mut lane = acks.map_or(Lane::Turbo, |acks| acks.queue.spec.lane);
+        if let Some(failure) = failure {
+            lane = lane.max(failure.queue.spec.lane);
+        }
+        if !batch.changes.is_empty() || !fired.is_empty() {
+            lane = lane.max(cell.lane);
+        }
+        if is_burying {
+            lane = lane.max(self.dead.spec.lane);
+        }
+        let mut last = usize::MAX;
+        for send in &batch.sends {
+            if send.queue != last {
+                last = send.queue;
+                lane = lane.max(self.queues[last].spec.lane);
+            }
+        }
+        lane
+    }
+
+    /// Pushes sends that are grouped by queue. The queues to ring are noted in `touched` by index.
+    fn push_runs(&self, sends: &mut Vec<Send>, now: After, now_ns: u64, mut touched: impl FnMut(usize)) -> i64 {
+        let mut motion = 0;
+        let mut sends = sends.drain(..).peekable();
+        while let Some(first) = sends.peek() {
+            let idx = first.queue;
+            touched(idx);
+            let run = std::iter::from_fn(|| sends.next_if(|send| send.queue == idx));
+            motion += self.queues[idx].push(run.map(|send| (send.msg, send.after.max(now))), now_ns);
+        }
+        motion
+    }
+
+    fn ring_touched(&self, batch: &mut Batch) {
+        for idx in batch.touched.drain(..) {
+            self.queues[idx].consumer.ring();
+        }
+    }
+
+    /// Lets messages in through a door, as one commit. Returns what a receipt for them waits for.
+    pub(crate) fn admit(&self, door: &Door, sends: &mut Vec<Send>, now_ns: u64) -> After {
+        let lane = sends.iter().map(|send| self.queues[send.queue].spec.lane).max().unwrap_or_default();
+        let count = sends.len();
+        if sends.windows(2).any(|pair| pair[0].queue > pair[1].queue) {
+            sends.sort_by_key(|send| send.queue);
+        }
+        let gate = lane.is_standard().then(|| self.gate.enter());
+        let now = self.after_now(lane);
+        let mut rung = smallvec::SmallVec::<[usize; 8]>::new();
+        let motion = self.push_runs(sends, now, now_ns, |idx| rung.push(idx));
+        if lane.is_standard() {
+            door.note_admitted(self.epoch(), lane, count);
+            self.note_dirty();
+        }
+        drop(gate);
+        for idx in rung {
+            self.queues[idx].consumer.ring();
+        }
+        self.move_motion(motion);
+        now
+    }
+
+    /// Ends effects: acks them, buries or reports in the same commit.
+    pub(crate) fn end_effects(&self, end: EffectEnd<'_>) {
+        let EffectEnd { queue, seqs, dead, mut reports } = end;
+        let now_ns = self.now_ns();
+        let mut lane = queue.spec.lane;
+        if !dead.is_empty() {
+            lane = lane.max(self.dead.spec.lane);
+        }
+        for report in &reports {
+            lane = lane.max(self.queues[report.queue].spec.lane);
+        }
+        let mut gone = Vec::new();
+        let gate = lane.is_standard().then(|| self.gate.enter());
+        let now = self.after_now(lane);
+        let mut motion = queue.ack_effects(seqs, &mut gone);
+        let mut rung = smallvec::SmallVec::<[usize; 4]>::new();
+        motion += self.push_runs(&mut reports, now, now_ns, |idx| rung.push(idx));
+        if !dead.is_empty() {
+            let dead = dead.into_iter().map(|(msg, after, note)| (msg, after.max(now), note)).collect();
+            self.bury(dead, now_ns);
+        }
+        if lane.is_standard() {
+            self.note_dirty();
+        }
+        drop(gate);
+        for idx in rung {
+            self.queues[idx].consumer.ring();
+        }
+        self.move_motion(motion);
+    }
+}
+
+/// How effects of one queue ended.
+pub(crate) struct EffectEnd<'a> {
+    pub(crate) queue: &'a Queue,
+    pub(crate) seqs: &'a mut dyn Iterator<Item = u64>,
+    pub(crate) dead: Vec<Letter>,
+    pub(crate) reports: Vec<Send>,
+}

@@ -1,0 +1,296 @@
+//! The way out: effects are taken inside the gate, wait for the mark, start, and are ended (HEART §5).
+//! What was taken and not ended when the endpoint or the process ends comes back as *maybe sent*.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use fluxrig_protocol::{Flags, FluxMsg};
+use smol_str::SmolStr;
+use tokio::sync::watch;
+
+use crate::cell::Cell;
+use crate::commit::EffectEnd;
+use crate::identity::Cause;
+use crate::node::{Marks, Node};
+use crate::outlet::Send;
+use crate::wire::{After, DeadNote, Effect as TakenEffect, Lane, Queue};
+
+/// The effects of one endpoint, in the order of each wire.
+#[derive(Debug)]
+pub struct Effects {
+    node: Arc<Node>,
+    cell: Arc<Cell>,
+    marks: watch::Receiver<Marks>,
+    /// Taken, waiting for the mark.
+    parked: VecDeque<Parked>,
+    window: usize,
+    is_idle: bool,
+    next_inlet: usize,
+    buffer: Vec<TakenEffect>,
+}
+
+#[derive(Debug)]
+struct Parked {
+    inlet_idx: usize,
+    needs: After,
+    effect: TakenEffect,
+}
+
+/// An effect that may start now: everything it depends on is durable. End it with one of its methods.
+#[derive(Debug)]
+#[must_use = "an effect that is not ended comes back as maybe sent"]
+pub struct Effect {
+    node: Arc<Node>,
+    cell: Arc<Cell>,
+    inlet_idx: usize,
+    seq: u64,
+    after: After,
+    is_maybe_sent: bool,
+    /// What to send.
+    pub msg: FluxMsg,
+}
+
+impl Effects {
+    pub(crate) fn new(node: &Arc<Node>, cell: &Arc<Cell>) -> Self {
+        Self {
+            node: Arc::clone(node),
+            cell: Arc::clone(cell),
+            marks: node.watch_marks(),
+            parked: VecDeque::new(),
+            window: node.settings.effects_max,
+            is_idle: true,
+            next_inlet: 0,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// How many effects may be taken and wait for the mark: what the endpoint could start now. 0 while its link is
+    /// down, so that nothing is taken that cannot be sent; what was taken and not started is given back.
+    pub fn set_window(&mut self, window: usize) {
+        self.window = window.min(self.node.settings.effects_max);
+        if self.window == 0 {
+            self.give_back();
+            self.set_idle(true);
+        }
+    }
+
+    /// The next effect, as soon as one may start. `None` when the rig has ended.
+    pub async fn take(&mut self) -> Option<Effect> {
+        loop {
+            if self.node.gauge.is_halted() {
+                return None;
+            }
+            let marks = *self.marks.borrow_and_update();
+            if let Some(effect) = self.start_one(marks) {
+                return Some(effect);
+            }
+            if self.take_more() {
+                continue;
+            }
+            if let Some(parked) = self.parked.front() {
+                self.node.demand(parked.needs);
+            }
+            tokio::select! {
+                biased;
+                changed = self.marks.changed() => { changed.ok()?; }
+                () = self.cell.bell.heard() => {}
+            }
+        }
+    }
+
+    /// Waits for at least one effect and gives up to `max` that may start now. Empty when the rig has ended.
+    pub async fn take_many(&mut self, max: usize) -> Vec<Effect> {
+        let Some(first) = self.take().await else { return Vec::new() };
+        let mut effects = vec![first];
+        let marks = *self.marks.borrow();
+        while effects.len() < max {
+            match self.start_one(marks) {
+                Some(effect) => effects.push(effect),
+                None => break,
+            }
+        }
+        effects
+    }
+
+    fn start_one(&mut self, marks: Marks) -> Option<Effect> {
+        while self.parked.front().is_some_and(|parked| marks.cover(parked.needs)) {
+            let parked = self.parked.pop_front()?;
+            let effect = self.effect(parked);
+            // Maybe sent comes first: it is reported even past its expiry.
+            let is_expired = effect.msg.expires.is_some_and(|expires| expires < self.node.wall_ns());
+            if is_expired && !effect.is_maybe_sent {
+                effect.reject("expired");
+                continue;
+            }
+            return Some(effect);
+        }
+        None
+    }
+
+    fn effect(&self, parked: Parked) -> Effect {
+        let TakenEffect { seq, mut msg, after, is_maybe_sent } = parked.effect;
+        if is_maybe_sent {
+            let flags = msg.flags.with(Flags::MAYBE_SENT);
+            msg.set_flags(flags);
+        }
+        let (node, cell) = (Arc::clone(&self.node), Arc::clone(&self.cell));
+        Effect { node, cell, inlet_idx: parked.inlet_idx, seq, after, is_maybe_sent, msg }
+    }
+
+    /// Takes what is there, up to the window. False when there was nothing, or no room.
+    fn take_more(&mut self) -> bool {
+        let room = self.window.saturating_sub(self.parked.len());
+        self.set_idle(room == 0);
+        if room == 0 {
+            return false;
+        }
+        let cell = Arc::clone(&self.cell);
+        let inlets = &cell.wiring().inlets;
+        let mut left = room;
+        let mut needs = After::NOTHING;
+        for offset in 0..inlets.len() {
+            let inlet_idx = (self.next_inlet + offset) % inlets.len();
+            let queue = &inlets[inlet_idx].queue;
+            if left == 0 || !queue.has_effects() {
+                continue;
+            }
+            let gate = queue.spec.lane.is_standard().then(|| self.node.gate.enter());
+            let taken_in = self.node.after_now(queue.spec.lane);
+            let motion = queue.take_effects(left, &mut self.buffer);
+            if gate.is_some() && !self.buffer.is_empty() {
+                self.node.note_dirty();
+            }
+            drop(gate);
+            self.node.move_motion(motion);
+            left -= self.buffer.len();
+            for effect in self.buffer.drain(..) {
+                let needs_here = effect.after.max(taken_in);
+                needs = needs.max(needs_here);
+                self.parked.push_back(Parked { inlet_idx, needs: needs_here, effect });
+            }
+        }
+        self.next_inlet = self.next_inlet.wrapping_add(1);
+        if left == room {
+            return false;
+        }
+        if needs != After::NOTHING {
+            self.node.demand(needs);
+        }
+        true
+    }
+
+    fn set_idle(&mut self, is_idle: bool) {
+        if self.is_idle == is_idle {
+            return;
+        }
+        self.is_idle = is_idle;
+        for inlet in &self.cell.wiring().inlets {
+            self.node.move_motion(inlet.queue.set_idle(is_idle));
+        }
+    }
+
+    /// Certainly not started: they are not *maybe sent* when the next endpoint takes them.
+    fn give_back(&mut self) {
+        for (inlet_idx, inlet) in self.cell.wiring().inlets.iter().enumerate() {
+            let seqs = self.parked.iter().filter(|parked| parked.inlet_idx == inlet_idx).map(|parked| parked.effect.seq);
+            let gate = inlet.queue.spec.lane.is_standard().then(|| self.node.gate.enter());
+            let motion = inlet.queue.untake(seqs);
+            if gate.is_some() {
+                self.node.note_dirty();
+            }
+            drop(gate);
+            self.node.move_motion(motion);
+        }
+        self.parked.clear();
+    }
+}
+
+impl Drop for Effects {
+    fn drop(&mut self) {
+        if !self.node.gauge.is_halted() {
+            self.give_back();
+        }
+        self.set_idle(true);
+    }
+}
+
+impl Effect {
+    /// Whether it may have happened before a crash. It has the flag of that name, too.
+    #[must_use]
+    pub fn is_maybe_sent(&self) -> bool {
+        self.is_maybe_sent
+    }
+
+    /// It happened.
+    pub fn done(self) {
+        self.end(Vec::new(), Vec::new());
+    }
+
+    /// Nobody knows whether it happened: a report goes out of the endpoint's first output port, without waiting for a
+    /// door, with the effect's message as `ref`, its trace and return address, and the flag *maybe sent*.
+    pub fn unknown(self, reason: &str) {
+        let mut report = FluxMsg::new(self.msg.id, self.msg.trace, self.cell.entity, self.node.wall_ns());
+        let cause = Cause { input: self.msg.id, wire: self.queue().spec.number, gear: self.cell.number };
+        report.id = self.node.id_key.derive(cause, 0);
+        report.reference = Some(self.msg.id);
+        report.return_to.clone_from(&self.msg.return_to);
+        report.expires = self.msg.expires;
+        report.flags = Flags::MAYBE_SENT;
+        // The context goes along, so that whoever asked can tell which question this is.
+        report.meta = self.msg.meta.clone();
+        report.meta.set("fluxrig.outcome", "unknown");
+        report.meta.set("fluxrig.reason", reason);
+        let mut reports = Vec::new();
+        for wire in self.cell.outs(0) {
+            let queue = wire.route(&report).spec.idx;
+            reports.push(Send { queue, msg: report.clone(), after: self.after });
+        }
+        self.end(Vec::new(), reports);
+    }
+
+    /// It cannot happen: the message goes to the dead-letter wire with this reason.
+    pub fn reject(self, reason: &str) {
+        let (attempts, fault) = self.queue().effect_fault(self.seq);
+        let (first, last) = match fault {
+            Some(fault) => (fault.first, fault.last),
+            None => (SmolStr::from(reason), SmolStr::from(reason)),
+        };
+        let note = Arc::new(DeadNote {
+            gear: self.cell.name.clone(),
+            wire: self.queue().spec.wire.clone(),
+            reason: reason.into(),
+            attempts: attempts + 1,
+            first,
+            last,
+            at_ns: self.node.wall_ns(),
+        });
+        let msg = self.node.redacted(self.msg.clone());
+        let after = self.after;
+        self.end(vec![(msg, after, note)], Vec::new());
+    }
+
+    /// Ends many effects that happened, with one commit per wire.
+    pub fn done_all(effects: impl IntoIterator<Item = Effect>) {
+        let mut effects = effects.into_iter().peekable();
+        while let Some(first) = effects.next() {
+            let (node, cell, inlet_idx) = (Arc::clone(&first.node), Arc::clone(&first.cell), first.inlet_idx);
+            let queue = &cell.wiring().inlets[inlet_idx].queue;
+            let mut seqs = std::iter::once(first.seq)
+                .chain(std::iter::from_fn(|| effects.next_if(|next| next.inlet_idx == inlet_idx).map(|next| next.seq)));
+            node.end_effects(EffectEnd { queue, seqs: &mut seqs, dead: Vec::new(), reports: Vec::new() });
+            cell.count_handled(1);
+        }
+    }
+
+    fn queue(&self) -> &Queue {
+        &self.cell.wiring().inlets[self.inlet_idx].queue
+    }
+
+    fn end(&self, dead: Vec<(FluxMsg, After, Arc<DeadNote>)>, reports: Vec<Send>) {
+        if self.queue().spec.lane == Lane::Turbo || !self.node.gauge.is_halted() {
+            let mut seqs = std::iter::once(self.seq);
+            self.node.end_effects(EffectEnd { queue: self.queue(), seqs: &mut seqs, dead, reports });
+            self.cell.count_handled(1);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Carry-forward: only the oldest segment is deleted, and only after all that lives in it was written again (HEART §9.4).
+//! It advances a bounded step inside each cut, so that no cut is long because a queue is.
+
+use smol_str::SmolStr;
+
+use super::SegmentId;
+use super::record::{Delta, Kind, NameRecord, WireDelta};
+use crate::memory::MemoryCarry;
+use crate::node::Node;
+use crate::wire::Carry;
+
+/// Entries looked at in one cut.
+const LOOK_MAX: usize = 8192;
+/// Messages written again in one cut.
+const CARRY_MAX: usize = 1024;
+/// Segments that are left alone: the one being written, and the one before it.
+const KEEP_SEGMENTS: SegmentId = 2;
+
+/// How far carrying has come.
+#[derive(Debug)]
+pub(crate) struct Carrying {
+    /// Segments before this one hold nothing alive.
+    oldest: SegmentId,
+    target: Option<SegmentId>,
+    place: Place,
+    names: Vec<(NameRecord, SegmentId)>,
+    /// Newest segment at the last look: looked again only after a rotation.
+    looked_at: SegmentId,
+}
+
+/// Where the next step goes on.
+#[derive(Clone, Debug)]
+enum Place {
+    Names,
+    Queue { idx: usize, seq: u64 },
+    Cell { idx: usize, key: SmolStr },
+}
+
+/// What one step may touch. The gate is closed.
+pub(crate) struct CarryStep<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) segment: SegmentId,
+    pub(crate) now_ns: u64,
+    pub(crate) delta: &'a mut Delta,
+}
+
+impl Carrying {
+    pub(crate) fn new(oldest: SegmentId, names: Vec<(NameRecord, SegmentId)>) -> Self {
+        Self { oldest, target: None, place: Place::Names, names, looked_at: 0 }
+    }
+
+    /// The oldest segment that may hold something alive; what is written names it.
+    pub(crate) fn oldest(&self) -> SegmentId {
+        self.oldest
+    }
+
+    pub(crate) fn is_active(&self) -> bool {
+        self.target.is_some()
+    }
+
+    /// Whether there are more segments than are left alone, and one more than at the last look.
+    pub(crate) fn is_due(&mut self, newest: SegmentId) -> bool {
+        let is_due = newest > self.looked_at && newest >= self.oldest + KEEP_SEGMENTS;
+        if is_due {
+            self.looked_at = newest;
+        }
+        is_due
+    }
+
+    pub(crate) fn begin(&mut self, target: SegmentId) {
+        self.target = Some(target);
+        self.place = Place::Names;
+    }
+
+    /// Carries a bounded part. The step that reaches the end moves the oldest segment on, in the same group.
+    pub(crate) fn step(&mut self, step: CarryStep<'_>) -> u64 {
+        let Some(target) = self.target else { return 0 };
+        let CarryStep { node, segment, now_ns, delta } = step;
+        let mut wires = Vec::new();
+        let mut look = LOOK_MAX;
+        while look > 0 {
+            match &mut self.place {
+                Place::Names => {
+                    carry_names(&mut self.names, node, target, segment, delta);
+                    self.place = Place::Queue { idx: 0, seq: 0 };
+                }
+                Place::Queue { idx, seq } => match node.queues.get(*idx) {
+                    None => self.place = Place::Cell { idx: 0, key: SmolStr::default() },
+                    Some(queue) => {
+                        let before: usize = wires.iter().map(|wire: &WireDelta| wire.births.len()).sum();
+                        let mut carry = Carry {
+                            cursor: *seq,
+                            oldest: target,
+                            segment,
+                            look,
+                            max: CARRY_MAX.saturating_sub(before).max(1),
+                            into: &mut wires,
+                        };
+                        match queue.carry(&mut carry) {
+                            Some(next) => {
+                                *seq = next;
+                                break;
+                            }
+                            None => (*idx, *seq) = (*idx + 1, 0),
+                        }
+                        look = look.saturating_sub(queue.len().max(1));
+                    }
+                },
+                Place::Cell { idx, key } => match node.cells.get(*idx) {
+                    None => {
+                        self.oldest = target + 1;
+                        self.target = None;
+                        break;
+                    }
+                    Some(cell) => {
+                        let mut carry = MemoryCarry {
+                            cursor: key.clone(),
+                            oldest: target,
+                            segment,
+                            look,
+                            into: &mut delta.gears,
+                        };
+                        match cell.memory().carry(cell.number, now_ns, &mut carry) {
+                            Some(next) => {
+                                *key = next;
+                                break;
+                            }
+                            None => (*idx, *key) = (*idx + 1, SmolStr::default()),
+                        }
+                        look = look.saturating_sub(64);
+                    }
+                },
+            }
+        }
+        let carried = wires.iter().map(|wire| wire.births.len() as u64).sum();
+        delta.wires.append(&mut wires);
+        carried
+    }
+}
+
+/// Names go with the next sequence (or generation) of what they name, so that both outlive the segment.
+fn carry_names(
+    names: &mut [(NameRecord, SegmentId)],
+    node: &Node,
+    target: SegmentId,
+    segment: SegmentId,
+    delta: &mut Delta,
+) {
+    for (name, home) in names.iter_mut().filter(|(_, home)| *home <= target) {
+        *home = segment;
+        delta.names.push(name.clone());
+        if name.kind == Kind::Wire {
+            if let Some(queue) = node.queues.iter().find(|queue| queue.spec.number == name.number) {
+                delta.wires.push(queue.identity());
+            }
+        }
+    }
+}

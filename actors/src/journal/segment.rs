@@ -1,0 +1,504 @@
+//! The journal on files: groups appended to pre-zeroed segments, sealed, chained, recovered after any crash.
+//! Owns the format below; knows nothing of what a body means.
+//!
+//! # Files of a data directory
+//!
+//! | name | content |
+//! |---|---|
+//! | `lock` | locked while a process has the journal; who that is, as text |
+//! | `rack.key` | 32 random bytes, mode 0600; wraps segment keys |
+//! | `0000000a.seg` | segment 10, eight hexadecimal digits; all zeros until its first group is written |
+//! | `0000000a.seg.quarantined` | put aside by an operator, never read |
+//!
+//! # Segment, format version 1; all integers little-endian
+//!
+//! | offset | bytes | header of the segment, 4096 bytes |
+//! |---:|---:|---|
+//! | 0 | 8 | magic `FLUXJRNL` |
+//! | 8 | 4 | format version |
+//! | 12 | 4 | CRC32C of bytes 16 … 4095 |
+//! | 16 | 16 | rack |
+//! | 32 | 4 | segment id, as in the file name |
+//! | 36 | 4 | predecessor, 0 for none |
+//! | 40 | 8 | offset in the predecessor behind which everything is void |
+//! | 48 | 8 | epoch of the last group before that offset; it was durable when this header was written |
+//! | 56 | 4 | the `oldest` which that group named |
+//! | 60 | 4 | zeros |
+//! | 64 | 8 | length of the file when the segment was begun; a shorter file was cut |
+//! | 72 | 8 | zeros |
+//! | 80 | 16 | id of the rack key: BLAKE3 `derive_key("fluxrig journal 2026 rack key id", key)`, first 16 bytes |
+//! | 96 | 12 | nonce of the wrapping |
+//! | 108 | 4 | zeros |
+//! | 112 | 32 | segment key, AES-256-GCM under the rack key; associated data: bytes 16 … 95 |
+//! | 144 | 16 | tag of the wrapping |
+//! | 160 | 3936 | zeros |
+//!
+//! | offset | bytes | group; begins at a multiple of 512, the first one at 4096 |
+//! |---:|---:|---|
+//! | 0 | 4 | magic `FLXG` |
+//! | 4 | 4 | CRC32C of everything behind it: header, sealed body, tag |
+//! | 8 | 4 | length of the body |
+//! | 12 | 4 | segment id |
+//! | 16 | 8 | epoch: the last one the group covers |
+//! | 24 | 8 | term |
+//! | 32 | 8 | flushed mark at the moment of writing |
+//! | 40 | 4 | oldest: segments before it hold nothing alive |
+//! | 44 | 4 | zeros |
+//! | 48 | 16 | hash of the group before: BLAKE3 of its header and tag (64 + 16 bytes), first 16 bytes; zeros for the first group of all; chained across segments along the predecessor links |
+//! | 64 | n | body, AES-256-GCM under the segment key; associated data: bytes 8 … 63 of this header; nonce: the group's offset in the segment (u64) and four zero bytes |
+//! | 64 + n | 16 | tag |
+//! | | | zeros up to the next multiple of 512 |
+//!
+//! The nonce is a counter with gaps: an offset only rises within a segment and is written once, since a failed segment
+//! is final and none is appended to after a restart. It also binds a group to its place.
+//!
+//! # Rules of recovery
+//!
+//! - A segment exists once its first group is whole. The newest one that exists is the *head*; predecessor links lead
+//!   from it to the segment that its last whole group names as oldest. Segments off that path are void, older ones are
+//!   ignored, whatever they hold.
+//! - A predecessor must be whole up to the offset its successor names. The head is whole up to its first group that is
+//!   not.
+//! - A flushed mark, or the epoch in a header, is a *claim*: that epoch was durable. **A claim above the last epoch that
+//!   is recovered means that something flushed is gone: damage.** Claims are looked for behind the hole and in files
+//!   without a whole first group too. Without such a claim what is behind a hole is a torn tail.
+//! - The largest claim proves groups. The rest is shown as unproven, and the next segment names the end of the proven
+//!   part as what counts, so the first group appended after opening must merge everything above it.
+//! - Nothing is written to a segment of an earlier process, except zeros over the header (hence over the key) of one
+//!   that is trimmed.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+};
+
+use bytes::Bytes;
+
+use super::{
+    disk::Disk,
+    lock::{DirLock, Holder},
+    seal::RackKey,
+    storage::{BoxFuture, Group, GroupAt, Reader, SegmentId, Storage, StorageError, Task, Usage},
+};
+
+mod error;
+mod file;
+mod format;
+mod prepare;
+mod recover;
+
+mod scan;
+#[cfg(test)]
+mod tests;
+
+pub use error::{Damage, OpenError};
+pub use format::{ALIGN_BYTES, BODY_BYTES_MAX, FORMAT_VERSION, GROUP_HEADER_BYTES, HEADER_BYTES, Link};
+pub use recover::{RecoveredGroup, Recovery, Torn, Unused, open};
+
+
+use file::{SegmentFile, name_of};
+use format::{GroupHeader, Hash, SegmentHeader, group_bytes};
+use prepare::Preparer;
+
+/// Smallest segment.
+pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+
+/// How to open a journal.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// The rack whose journal this is; see [`rack_id`].
+    pub rack: [u8; 16],
+    /// A segment is left for the next one when the next group would end past this.
+    pub segment_bytes: u64,
+    /// The term written into every group.
+    pub term: u64,
+    /// Written into the lock file.
+    pub holder: Holder,
+}
+
+impl Default for OpenOptions {
+    fn default() -> OpenOptions {
+        OpenOptions { rack: [0; 16], segment_bytes: 64 << 20, term: 0, holder: Holder::default() }
+    }
+}
+
+/// The id of a rack in segment headers, from its name.
+pub fn rack_id(name: &str) -> [u8; 16] {
+    let mut id = [0; 16];
+    id.copy_from_slice(&blake3::derive_key("fluxrig journal 2026 rack id", name.as_bytes())[..16]);
+    id
+}
+
+/// The end of a group: where a new segment may say that its predecessor stops counting.
+#[derive(Clone, Copy, Debug, Default)]
+struct Point {
+    link: Link,
+    hash: Hash,
+    oldest: SegmentId,
+}
+
+/// The segment that is being written.
+struct Writing {
+    segment: Arc<SegmentFile>,
+    // Where the next group goes.
+    end: u64,
+    bytes_max: u64,
+    // The size of the last group stands for that of the next.
+    last_bytes: u64,
+}
+
+impl Writing {
+    fn is_full(&self) -> bool {
+        self.end + self.last_bytes > self.bytes_max
+    }
+}
+
+/// The journal on files.
+pub struct SegmentStorage {
+    disk: Arc<dyn Disk>,
+    options: OpenOptions,
+    key: RackKey,
+    shared: Arc<Shared>,
+    preparer: Preparer,
+    writing: Option<Writing>,
+    // The id of the segment after the one being written.
+    next: SegmentId,
+    // The last group at or below the mark that the caller has stated, and every one above it.
+    base: Point,
+    above: VecDeque<Point>,
+    last_epoch: u64,
+    // After `replace` the merging group may repeat the last epoch, since it stands for it.
+    may_repeat: bool,
+    durable_epoch: u64,
+    scratch: Vec<u8>,
+    // Last, so that it is given back after the preparing thread has ended.
+    _lock: DirLock,
+}
+
+/// What readers and trimmers on other threads use.
+struct Shared {
+    disk: Arc<dyn Disk>,
+    readable: RwLock<BTreeMap<SegmentId, Arc<SegmentFile>>>,
+    // Every segment file on disk, readable or not, with its length.
+    files: Mutex<BTreeMap<SegmentId, u64>>,
+}
+
+// A group larger than this does not leave its buffer behind.
+const SCRATCH_BYTES_MAX: usize = 8 << 20;
+
+impl SegmentStorage {
+    /// [`Storage::append`] without a future.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn append_now(&mut self, group: Group<'_>) -> Result<GroupAt, StorageError> {
+        self.check(&group)?;
+        if let Some(writing) = &self.writing {
+            writing.segment.check_writable()?;
+            if writing.is_full() {
+                self.leave()?;
+            }
+        }
+        match self.writing.take() {
+            Some(mut writing) => {
+                let done = self.write(&mut writing, None, &group);
+                self.writing = Some(writing);
+                done
+            }
+            None => self.begin(&group),
+        }
+    }
+
+    /// [`Storage::flush`] without a future.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn flush_now(&mut self) -> Result<(), StorageError> {
+        if let Some(writing) = &self.writing {
+            writing.segment.flush(self.last_epoch)?;
+            self.durable_epoch = self.last_epoch;
+        }
+        Ok(())
+    }
+
+    /// [`Storage::replace`] without a future.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn replace_now(&mut self, durable_epoch: u64) -> Result<(), StorageError> {
+        let known = self.known_durable();
+        if durable_epoch > known || durable_epoch < self.base.link.epoch {
+            let expected = format!("{} to {known}", self.base.link.epoch);
+            return Err(StorageError::Order { what: "durable epoch", found: durable_epoch, expected });
+        }
+        if let Some(writing) = self.writing.take() {
+            writing.segment.give_up();
+            self.may_repeat = true;
+        }
+        self.advance_base(durable_epoch);
+        self.durable_epoch = self.base.link.epoch;
+        for point in self.above.drain(..) {
+            self.shared.make_void_behind(self.base.link, point.link.segment);
+        }
+        // The file is taken now, so that a caller without room learns it here and not with its merged group in hand.
+        let next = self.current();
+        let prepared = self.preparer.take(next).map_err(|error| {
+            StorageError::io(&name_of(next), "prepare a segment", error)
+        })?;
+        self.shared.files().insert(next, prepared.bytes);
+        self.preparer.adopt(next, prepared);
+        Ok(())
+    }
+
+    // Refuses what the caller must not do, before anything is written.
+    fn check(&self, group: &Group<'_>) -> Result<(), StorageError> {
+        let order = |what, found, expected| Err(StorageError::Order { what, found, expected });
+        if group.body.len() > BODY_BYTES_MAX {
+            return Err(StorageError::TooLarge { bytes: group.body.len(), bytes_max: BODY_BYTES_MAX });
+        }
+        let least = if self.may_repeat { self.last_epoch } else { self.last_epoch + 1 };
+        if group.epoch < least.max(self.durable_epoch + 1) {
+            return order("epoch", group.epoch, format!("at least {}", least.max(self.durable_epoch + 1)));
+        }
+        // A mark that is not true would make recovery trust what may be lost, or refuse what is merely torn.
+        let known = self.known_durable();
+        if group.flushed > known || group.flushed < self.base.link.epoch.min(known) {
+            let expected = format!("{} to {known}", self.base.link.epoch);
+            return order("flushed mark", group.flushed, expected);
+        }
+        let named = self.above.back().unwrap_or(&self.base).oldest;
+        if group.oldest < named || group.oldest > self.current() {
+            return order("oldest", group.oldest.into(), format!("{named} to {}", self.current()));
+        }
+        Ok(())
+    }
+
+    /// The last epoch known to be durable, whoever flushed it.
+    fn known_durable(&self) -> u64 {
+        let flushed = self.writing.as_ref().map_or(0, |writing| writing.segment.durable_epoch());
+        self.durable_epoch.max(flushed)
+    }
+
+    // Leaves a full segment: its successor's header says that all of it counts, so all of it must be durable.
+    fn leave(&mut self) -> Result<(), StorageError> {
+        if self.known_durable() < self.last_epoch {
+            self.flush_now()?;
+        }
+        self.durable_epoch = self.last_epoch;
+        self.writing = None;
+        Ok(())
+    }
+
+    // Begins the next segment with its first group; both go in one write, since one without the other is nothing.
+    fn begin(&mut self, group: &Group<'_>) -> Result<GroupAt, StorageError> {
+        let id = self.next;
+        let failed = |error| StorageError::io(&name_of(id), "begin a segment", error);
+        let last = *self.above.back().unwrap_or(&self.base);
+        let prepared = self.preparer.take(id).map_err(failed)?;
+        let mut header = SegmentHeader {
+            rack: self.options.rack,
+            id,
+            link: last.link,
+            oldest: last.oldest,
+            file_bytes: prepared.bytes,
+            key_id: self.key.id(),
+            key: super::seal::WrappedKey { nonce: [0; 12], sealed: [0; 32], tag: [0; 16] },
+        };
+        let (key, wrapped) = self.key.new_segment_key(&*self.disk, &header.context()).map_err(failed)?;
+        header.key = wrapped;
+        self.next = id + 1;
+        self.shared.files().insert(id, prepared.bytes);
+        let segment = Arc::new(SegmentFile::new(id, prepared.file, key));
+        self.shared.readable.write().unwrap_or_else(PoisonError::into_inner).insert(id, segment.clone());
+        let mut writing = Writing {
+            segment,
+            end: HEADER_BYTES,
+            bytes_max: prepared.bytes.min(self.options.segment_bytes),
+            last_bytes: 0,
+        };
+        let done = self.write(&mut writing, Some(&header), group);
+        self.writing = Some(writing);
+        self.preparer.start(self.next);
+        done
+    }
+
+    fn write(
+        &mut self,
+        writing: &mut Writing,
+        segment_header: Option<&SegmentHeader>,
+        group: &Group<'_>,
+    ) -> Result<GroupAt, StorageError> {
+        // Rounded down to the end of a group, so that a mark in a header always means a group that is there.
+        let durable = self.above.iter().take_while(|point| point.link.epoch <= group.flushed).last();
+        let flushed = durable.unwrap_or(&self.base).link.epoch;
+        let last = self.above.back().unwrap_or(&self.base);
+        let header = GroupHeader {
+            body_bytes: group.body.len() as u32,
+            segment: writing.segment.id,
+            epoch: group.epoch,
+            term: self.options.term,
+            flushed,
+            oldest: group.oldest,
+            before: last.hash,
+        };
+        let bytes = group_bytes(group.body.len());
+        let lead = if segment_header.is_some() { HEADER_BYTES as usize } else { 0 };
+        let total = lead + bytes as usize;
+        if self.scratch.len() < total {
+            self.scratch.resize(total, 0);
+        }
+        let out = &mut self.scratch[..total];
+        if let Some(segment_header) = segment_header {
+            segment_header.encode(&mut out[..lead]);
+        }
+        let hash = header.seal(&writing.segment.key, writing.end, group.body, &mut out[lead..]);
+        writing.segment.write(out, writing.end - lead as u64)?;
+        if self.scratch.len() > SCRATCH_BYTES_MAX {
+            self.scratch = Vec::new();
+        }
+
+        let at = GroupAt { segment: writing.segment.id, offset: writing.end };
+        writing.end += bytes;
+        writing.last_bytes = bytes;
+        let link = Link { segment: at.segment, offset: writing.end, epoch: group.epoch };
+        self.above.push_back(Point { link, hash, oldest: group.oldest });
+        self.advance_base(group.flushed);
+        self.last_epoch = group.epoch;
+        self.may_repeat = false;
+        let mut files = self.shared.files();
+        let len = files.entry(at.segment).or_default();
+        *len = (*len).max(writing.end);
+        Ok(at)
+    }
+
+    fn advance_base(&mut self, epoch: u64) {
+        while let Some(point) = self.above.pop_front() {
+            if point.link.epoch > epoch {
+                self.above.push_front(point);
+                break;
+            }
+            self.base = point;
+        }
+    }
+
+    // The oldest segment that a durable group names.
+    fn oldest_durable(&self) -> SegmentId {
+        let known = self.known_durable();
+        let durable = self.above.iter().take_while(|point| point.link.epoch <= known).last();
+        durable.unwrap_or(&self.base).oldest
+    }
+}
+
+impl Storage for SegmentStorage {
+    fn current(&self) -> SegmentId {
+        match &self.writing {
+            Some(writing) if !writing.is_full() => writing.segment.id,
+            _ => self.next,
+        }
+    }
+
+    fn append<'a>(&'a mut self, group: Group<'a>) -> BoxFuture<'a, Result<GroupAt, StorageError>> {
+        Box::pin(async move { self.append_now(group) })
+    }
+
+    fn flush(&mut self) -> BoxFuture<'_, Result<(), StorageError>> {
+        Box::pin(async move { self.flush_now() })
+    }
+
+    fn flusher(&self) -> Task<u64> {
+        let epoch = self.last_epoch;
+        match &self.writing {
+            Some(writing) => {
+                let segment = writing.segment.clone();
+                Box::new(move || segment.flush(epoch).map(|()| epoch))
+            }
+            None => {
+                let epoch = self.durable_epoch;
+                Box::new(move || Ok(epoch))
+            }
+        }
+    }
+
+    fn replace(&mut self, durable_epoch: u64) -> BoxFuture<'_, Result<(), StorageError>> {
+        Box::pin(async move { self.replace_now(durable_epoch) })
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        self.shared.clone()
+    }
+
+    fn trimmer(&self, oldest: SegmentId) -> Task<usize> {
+        let named = self.oldest_durable();
+        let shared = self.shared.clone();
+        Box::new(move || {
+            if oldest > named {
+                let expected = format!("at most {named}, which a durable group names");
+                return Err(StorageError::Order { what: "oldest", found: oldest.into(), expected });
+            }
+            shared.trim(oldest)
+        })
+    }
+
+    fn usage(&self) -> Usage {
+        let files = self.shared.files();
+        Usage {
+            bytes: files.values().sum(),
+            segments: files.len(),
+            oldest: files.keys().next().copied().unwrap_or_else(|| self.current()),
+            newest: self.current(),
+            free_bytes: self.disk.free_bytes(),
+        }
+    }
+}
+
+impl Shared {
+    fn files(&self) -> MutexGuard<'_, BTreeMap<SegmentId, u64>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // What `last` and the segments before it hold behind `link` no longer counts.
+    fn make_void_behind(&self, link: Link, last: SegmentId) {
+        let readable = self.readable.read().unwrap_or_else(PoisonError::into_inner);
+        for (id, segment) in readable.range(link.segment..=last) {
+            segment.make_void_from(if *id == link.segment { link.offset } else { 0 });
+        }
+    }
+
+    fn trim(&self, oldest: SegmentId) -> Result<usize, StorageError> {
+        let doomed: Vec<SegmentId> = self.files().range(..oldest).map(|(id, _)| *id).collect();
+        for id in &doomed {
+            self.readable.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+            let name = name_of(*id);
+            destroy(&*self.disk, &name).map_err(|error| StorageError::io(&name, "destroy a segment", error))?;
+            self.files().remove(id);
+        }
+        if !doomed.is_empty() {
+            self.disk.sync_dir().map_err(|error| StorageError::io(".", "flush the directory", error))?;
+        }
+        Ok(doomed.len())
+    }
+}
+
+// The key first, and durably: once the name is gone nobody can erase it any more.
+fn destroy(disk: &dyn Disk, name: &str) -> std::io::Result<()> {
+    let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    match disk.open(name) {
+        Err(error) if gone(&error) => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(file) => {
+            file.write_at(&[0; HEADER_BYTES as usize], 0)?;
+            file.sync_data()?;
+        }
+    }
+    match disk.remove(name) {
+        Err(error) if gone(&error) => Ok(()),
+        other => other,
+    }
+}
+
+impl Reader for Shared {
+    fn read(&self, at: GroupAt) -> Result<Bytes, StorageError> {
+        let segment = self.readable.read().unwrap_or_else(PoisonError::into_inner).get(&at.segment).cloned();
+        segment.ok_or(StorageError::Gone { at })?.read(at)
+    }
+}

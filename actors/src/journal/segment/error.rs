@@ -1,0 +1,155 @@
+//! Why a journal does not open, and what damage looks like.
+
+use std::{fmt, io};
+
+use super::super::{
+    lock::Holder,
+    storage::{SegmentId, StorageError, is_full},
+};
+
+/// One place where the journal is not what was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The segment's file.
+    pub file: String,
+    /// The segment.
+    pub segment: SegmentId,
+    /// Where in the file, in bytes.
+    pub offset: u64,
+    /// What is there.
+    pub found: String,
+    /// What should be there.
+    pub expected: String,
+    /// The last epoch before the damage; what came after it is lost if the damage stays.
+    pub last_epoch: u64,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Damage { file, offset, found, expected, last_epoch, .. } = self;
+        write!(f, "{file}+{offset}: found {found}, expected {expected}; epochs after {last_epoch} are concerned")
+    }
+}
+
+/// Why a journal does not open. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process has the directory.
+    #[error("{dir}: the journal is in use by {holder}, expected to be the only one; remedy: stop that process or use another data directory")]
+    Locked {
+        /// The directory.
+        dir: String,
+        /// Who has it.
+        holder: Holder,
+    },
+    /// Another rack's journal.
+    #[error("{file}: a journal of rack {found}, expected rack {expected}; remedy: give each rack a data directory of its own")]
+    ForeignRack {
+        /// The segment's file.
+        file: String,
+        /// The rack it names, in hexadecimal.
+        found: String,
+        /// Ours.
+        expected: String,
+    },
+    /// Written by newer code.
+    #[error("{file}: format version {found} found, at most {expected} expected; remedy: start the newer version that wrote it")]
+    NewerFormat {
+        /// The segment's file.
+        file: String,
+        /// Its version.
+        found: u32,
+        /// The newest this code reads.
+        expected: u32,
+    },
+    /// Segments without the key that opens them.
+    #[error("{dir}/rack.key: absent although there are {segments} segments, expected the key that seals them; remedy: put the key file back, without it the journal cannot be read")]
+    KeyMissing {
+        /// The directory.
+        dir: String,
+        /// How many segments there are.
+        segments: usize,
+    },
+    /// A key file that is none.
+    #[error("{dir}/rack.key: {found} found, 32 bytes expected; remedy: put the right key file back")]
+    KeyInvalid {
+        /// The directory.
+        dir: String,
+        /// What it is.
+        found: String,
+    },
+    /// Another key than the one that seals the segments.
+    #[error("{file}: sealed under the key {expected}, but rack.key is {found}; remedy: put the right key file back")]
+    KeyWrong {
+        /// The segment's file.
+        file: String,
+        /// Id of the key in the key file, in hexadecimal.
+        found: String,
+        /// Id of the key that the segment names.
+        expected: String,
+    },
+    /// The directory cannot be written.
+    #[error("{file}: the directory is read-only, expected to be able to {action}; remedy: mount it writable or give the process the right to write")]
+    ReadOnly {
+        /// The file concerned.
+        file: String,
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// No room on the disk.
+    #[error("{file}: no room left while trying to {action}; remedy: free space on the disk of the data directory")]
+    Full {
+        /// The file concerned.
+        file: String,
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The system refused.
+    #[error("{file}: the system failed to {action}; remedy: check the disk and the rights of the process")]
+    Io {
+        /// The file concerned.
+        file: String,
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Something that was flushed is not there as it was written.
+    #[error("{0}; remedy: run `fluxrig journal verify`, then put the file back from a copy, or give up what is behind the damage with `fluxrig journal repair`")]
+    Damaged(Damage),
+    /// The one to whom groups are shown refused one.
+    #[error(transparent)]
+    Visit(#[from] StorageError),
+    /// An option that makes no sense.
+    #[error("{option}: {found} found, {expected} expected; remedy: change the option")]
+    Option {
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        found: u64,
+        /// What it may be.
+        expected: &'static str,
+    },
+}
+
+impl OpenError {
+    /// Wraps what the system said under the name an operator acts upon.
+    pub(super) fn io(file: &str, action: &'static str, source: io::Error) -> OpenError {
+        let file = file.to_owned();
+        match source.kind() {
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                OpenError::ReadOnly { file, action, source }
+            }
+            _ if is_full(&source) => OpenError::Full { file, action, source },
+            _ => OpenError::Io { file, action, source },
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The segment one ahead: zero-filled and flushed beside the writer, so that flushing a group need not write metadata
+//! and beginning a segment waits for nothing.
+
+use std::{
+    io,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use super::super::{
+    disk::{Disk, DiskFile, read_up_to},
+    storage::SegmentId,
+};
+use super::{file::name_of, format::HEADER_BYTES};
+
+// A writer that stands waiting gets what is zeroed so far at the end of a step.
+const STEP_BYTES: u64 = 1 << 20;
+// Shorter segments would make the writer wait again too soon.
+const HURRIED_BYTES_MIN: u64 = 4 << 20;
+
+/// A zeroed file under its final name: all zeros are no segment, so the name may be durable before its content is.
+pub(super) struct Prepared {
+    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) bytes: u64,
+}
+
+enum Slot {
+    Empty,
+    Busy,
+    Ready(SegmentId, Prepared),
+}
+
+struct Shared {
+    slot: Mutex<Slot>,
+    changed: Condvar,
+    is_hurried: AtomicBool,
+}
+
+/// Prepares one segment at a time.
+pub(super) struct Preparer {
+    disk: Arc<dyn Disk>,
+    segment_bytes: u64,
+    shared: Arc<Shared>,
+}
+
+impl Preparer {
+    pub(super) fn new(disk: Arc<dyn Disk>, segment_bytes: u64) -> Preparer {
+        let shared =
+            Shared { slot: Mutex::new(Slot::Empty), changed: Condvar::new(), is_hurried: AtomicBool::new(false) };
+        Preparer { disk, segment_bytes, shared: Arc::new(shared) }
+    }
+
+    /// Takes over a zeroed file that an earlier process left.
+    pub(super) fn adopt(&self, id: SegmentId, prepared: Prepared) {
+        *self.shared.lock() = Slot::Ready(id, prepared);
+    }
+
+    /// Begins to prepare segment `id`, unless one is there or under way.
+    pub(super) fn start(&self, id: SegmentId) {
+        let mut slot = self.shared.lock();
+        if !matches!(*slot, Slot::Empty) {
+            return;
+        }
+        *slot = Slot::Busy;
+        drop(slot);
+        self.shared.is_hurried.store(false, Ordering::Release);
+        let (disk, segment_bytes, shared) = (self.disk.clone(), self.segment_bytes, self.shared.clone());
+        let work = move || {
+            // Should the work panic, whoever waits must not wait for ever.
+            let mut done = Done { shared: &shared, slot: Some(Slot::Empty) };
+            match make(&*disk, id, segment_bytes, &shared.is_hurried) {
+                Ok(prepared) => done.slot = Some(Slot::Ready(id, prepared)),
+                // The writer tries again by itself when it needs the segment, and reports what it meets.
+                Err(error) => tracing::warn!(segment = id, %error, "next journal segment not prepared"),
+            }
+        };
+        if let Err(error) = self.disk.spawn(Box::new(work)) {
+            tracing::warn!(segment = id, %error, "no thread to prepare the next journal segment");
+            *self.shared.lock() = Slot::Empty;
+        }
+    }
+
+    /// The prepared segment `id`; makes it now when it is not there.
+    pub(super) fn take(&self, id: SegmentId) -> io::Result<Prepared> {
+        match self.wait() {
+            Slot::Ready(ready, prepared) if ready == id => Ok(prepared),
+            // Only a caller that skipped an id gets here; the file it left is blank and goes at the next start.
+            _ => make(&*self.disk, id, self.segment_bytes, &AtomicBool::new(true)),
+        }
+    }
+
+    // What the slot holds once no work is under way; hurries the work.
+    fn wait(&self) -> Slot {
+        self.shared.is_hurried.store(true, Ordering::Release);
+        let mut slot = self.shared.lock();
+        while matches!(*slot, Slot::Busy) {
+            slot = self.shared.changed.wait(slot).unwrap_or_else(PoisonError::into_inner);
+        }
+        std::mem::replace(&mut *slot, Slot::Empty)
+    }
+}
+
+impl Drop for Preparer {
+    // The directory's lock is given back after this: no thread of ours may still write there then.
+    fn drop(&mut self) {
+        drop(self.wait());
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Done<'a> {
+    shared: &'a Shared,
+    slot: Option<Slot>,
+}
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            *self.shared.lock() = slot;
+            self.shared.changed.notify_all();
+        }
+    }
+}
+
+fn make(disk: &dyn Disk, id: SegmentId, bytes: u64, is_hurried: &AtomicBool) -> io::Result<Prepared> {
+    let name = name_of(id);
+    let file = match disk.create_new(&name) {
+        // An attempt that failed for want of room may have left its file. Whatever is not blank stays, for safety.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_blank(disk, &name)? => {
+            disk.remove(&name)?;
+            disk.create_new(&name)?
+        }
+        other => other?,
+    };
+    let filled = fill(disk, &*file, bytes, is_hurried);
+    match filled {
+        Ok(bytes) => Ok(Prepared { file, bytes }),
+        Err(error) => {
+            // A disk that is full must not stay full because of half a blank file.
+            drop(disk.remove(&name));
+            Err(error)
+        }
+    }
+}
+
+fn fill(disk: &dyn Disk, file: &dyn DiskFile, bytes: u64, is_hurried: &AtomicBool) -> io::Result<u64> {
+    let zeros = vec![0; STEP_BYTES.min(bytes) as usize];
+    let mut filled = 0;
+    while filled < bytes && !(filled >= HURRIED_BYTES_MIN && is_hurried.load(Ordering::Acquire)) {
+        let step = STEP_BYTES.min(bytes - filled);
+        file.write_at(&zeros[..step as usize], filled)?;
+        // Step by step, so that the flush of a group never queues behind a whole segment of zeros.
+        file.sync_data()?;
+        filled += step;
+    }
+    disk.sync_dir()?;
+    Ok(filled)
+}
+
+fn is_blank(disk: &dyn Disk, name: &str) -> io::Result<bool> {
+    let header = read_up_to(&*disk.open(name)?, HEADER_BYTES)?;
+    Ok(header.iter().all(|byte| *byte == 0))
+}

@@ -1,0 +1,401 @@
+//! The writer: closes the gate for an instant, encodes what changed, stores it, moves the marks.
+//! One group is on its way at a time: the next is not written before the flush of this one has returned (HEART §4.4).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::carry::{Carrying, CarryStep};
+use super::record::{self, Clock, Delta, NameRecord, Placed};
+use super::{Group, GroupAt, Reader, SegmentId, Storage, StorageError};
+use crate::node::{Marks, Node};
+use crate::wire::{Lane, Position};
+
+/// Bytes that may be written and not flushed while nothing waits for a flush.
+const UNFLUSHED_BYTES_MAX: u64 = 32 << 20;
+
+/// What the disk may hold before doors close (HEART §9.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskOptions {
+    /// Bytes that the journal may take; the file system's free space bounds it as well.
+    pub max_bytes: u64,
+    /// Percentage of it at which doors for requests close.
+    pub first_percent: u8,
+    /// Percentage at which all doors close.
+    pub second_percent: u8,
+}
+
+impl Default for DiskOptions {
+    fn default() -> Self {
+        Self { max_bytes: 16 << 30, first_percent: 80, second_percent: 95 }
+    }
+}
+
+/// Figures of the journal since the rig started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JournalStats {
+    /// Groups written.
+    pub groups: u64,
+    /// Messages written in them, carried ones included.
+    pub records: u64,
+    /// Messages written again because their segment was to be deleted.
+    pub carried: u64,
+    /// Bytes of group bodies.
+    pub bytes: u64,
+    /// Flushes.
+    pub flushes: u64,
+    /// Writes or flushes that failed.
+    pub failures: u64,
+    /// Segments deleted.
+    pub trimmed: u64,
+}
+
+/// One delta on its way to the disk.
+#[derive(Debug)]
+struct Kept {
+    epoch: u64,
+    delta: Delta,
+    /// Something in it must be flushed before the world may see it.
+    is_flush: bool,
+    is_written: bool,
+    bytes: u64,
+    placed: Placed,
+    at: Option<GroupAt>,
+    cut_ns: u64,
+}
+
+/// Cuts, encodes, stores. Driven by a thread, or by a task in a simulation.
+pub(crate) struct Writer {
+    node: Arc<Node>,
+    storage: Box<dyn Storage>,
+    reader: Arc<dyn Reader>,
+    disk: DiskOptions,
+    /// Deltas that are not below the flushed mark: a failed file takes none of them with it (HEART §4.4, §9.6).
+    kept: VecDeque<Kept>,
+    carrying: Carrying,
+    body: Vec<u8>,
+    last_read: Option<(GroupAt, Bytes)>,
+    unclean_starts: Option<u32>,
+    pub(crate) stats: JournalStats,
+    births_by_segment: BTreeMap<SegmentId, u64>,
+    trimmed_to: SegmentId,
+    is_failed: bool,
+}
+
+/// What a round came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WriterState {
+    Running,
+    /// A write or flush failed: effects stopped, a new segment is tried again and again.
+    Degraded,
+}
+
+/// What a writer is started with.
+pub(crate) struct WriterParts {
+    pub(crate) node: Arc<Node>,
+    pub(crate) storage: Box<dyn Storage>,
+    pub(crate) disk: DiskOptions,
+    pub(crate) names: Vec<(NameRecord, SegmentId)>,
+    pub(crate) oldest: SegmentId,
+}
+
+impl Writer {
+    pub(crate) fn new(parts: WriterParts) -> Self {
+        let reader = parts.storage.reader();
+        Self {
+            node: parts.node,
+            reader,
+            disk: parts.disk,
+            kept: VecDeque::new(),
+            carrying: Carrying::new(parts.oldest, parts.names),
+            body: Vec::with_capacity(1 << 20),
+            last_read: None,
+            unclean_starts: None,
+            stats: JournalStats::default(),
+            births_by_segment: BTreeMap::new(),
+            trimmed_to: parts.oldest,
+            is_failed: false,
+            storage: parts.storage,
+        }
+    }
+
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Notes the count of unclean starts in the next group.
+    pub(crate) fn note_unclean_starts(&mut self, count: u32) {
+        self.unclean_starts = Some(count);
+        self.node.note_dirty();
+    }
+
+    /// Whether a carry is under way, which goes on by itself.
+    pub(crate) fn is_carrying(&self) -> bool {
+        self.carrying.is_active()
+    }
+
+    /// Something is written and not flushed, and nothing waits for it.
+    pub(crate) fn has_unflushed(&self) -> bool {
+        self.kept.iter().any(|kept| kept.is_written)
+    }
+
+    /// The cut: takes the exclusive side of the gate for an instant and notes what changed (HEART §4.1).
+    pub(crate) fn cut(&mut self) {
+        let segment = self.storage.current();
+        self.consider_carry();
+        let node = Arc::clone(&self.node);
+        let mut delta = Delta::default();
+        let mut is_flush = false;
+        let gate = node.gate.close();
+        let epoch = node.next_epoch();
+        let now_ns = node.now_ns();
+        for queue in node.queues.iter().filter(|queue| queue.spec.lane.is_standard()) {
+            if let Some(wire) = queue.cut(segment) {
+                is_flush |= queue.spec.lane == Lane::Flush;
+                delta.wires.push(wire);
+            }
+        }
+        for cell in node.cells.iter().filter(|cell| cell.lane.is_standard()) {
+            if let Some(gear) = cell.memory().cut(cell.number, now_ns, segment) {
+                is_flush |= cell.lane == Lane::Flush;
+                delta.gears.push(gear);
+            }
+        }
+        // What is carried is chosen inside the cut that carries it: a choice made before could be stale.
+        let carried = self.carrying.step(CarryStep { node: &node, segment, now_ns, delta: &mut delta });
+        drop(gate);
+        self.stats.carried += carried;
+        delta.unclean_starts = self.unclean_starts.take();
+        delta.clock = Clock {
+            epoch,
+            wall_ns: node.wall_ns(),
+            boot_id: node.world.boot_id(),
+            boot_ns: node.world.boot_ns(),
+        };
+        is_flush |= delta.unclean_starts.is_some() || !delta.names.is_empty();
+        let births: usize = delta.wires.iter().map(|wire| wire.births.len()).sum();
+        *self.births_by_segment.entry(segment).or_default() += births as u64;
+        self.kept.push_back(Kept {
+            epoch,
+            delta,
+            is_flush,
+            is_written: false,
+            bytes: 0,
+            placed: Vec::new(),
+            at: None,
+            cut_ns: now_ns,
+        });
+    }
+
+    /// Encodes and writes what was cut; flushes when something in it must be, and moves the marks.
+    pub(crate) async fn write(&mut self) -> Result<(), StorageError> {
+        let Some(last) = self.kept.back() else { return Ok(()) };
+        let epoch = last.epoch;
+        self.body.clear();
+        let mut body = std::mem::take(&mut self.body);
+        let mut records = 0;
+        let mut read_error = None;
+        for kept in self.kept.iter_mut().filter(|kept| !kept.is_written) {
+            kept.placed.clear();
+            let before = body.len();
+            let (reader, last_read) = (&self.reader, &mut self.last_read);
+            let result = record::encode(&kept.delta, &mut body, &mut kept.placed, &mut |position| {
+                read_back(&**reader, last_read, position)
+            });
+            if let Err(error) = result {
+                read_error = Some(error);
+                break;
+            }
+            kept.bytes = (body.len() - before) as u64;
+            records += kept.placed.len() as u64;
+        }
+        if let Some(error) = read_error {
+            self.body = body;
+            return Err(error);
+        }
+        let flushed = self.node.marks().flushed;
+        let group = Group { epoch, flushed, oldest: self.carrying.oldest(), body: &body };
+        let result = self.storage.append(group).await;
+        self.stats.bytes += body.len() as u64;
+        self.body = body;
+        let at = result?;
+        self.stats.groups += 1;
+        self.stats.records += records;
+        for kept in self.kept.iter_mut().filter(|kept| !kept.is_written) {
+            kept.is_written = true;
+            kept.at = Some(at);
+        }
+        self.node.set_marks(Marks { written: epoch, flushed });
+        Ok(())
+    }
+
+    /// Whether the written groups must be flushed now.
+    pub(crate) fn must_flush(&self) -> bool {
+        let unflushed: u64 = self.kept.iter().map(|kept| kept.bytes).sum();
+        self.kept.iter().any(|kept| kept.is_flush) || unflushed > UNFLUSHED_BYTES_MAX
+    }
+
+    /// Whether something written has waited for a flush that long.
+    pub(crate) fn is_flush_due(&self, after: std::time::Duration) -> bool {
+        let now_ns = self.node.now_ns();
+        let bytes: u64 = self.kept.iter().map(|kept| kept.bytes).sum();
+        let oldest = self.kept.iter().find(|kept| kept.is_written);
+        oldest.is_some_and(|kept| u128::from(now_ns.saturating_sub(kept.cut_ns)) >= after.as_nanos())
+            || bytes > UNFLUSHED_BYTES_MAX / 4
+    }
+
+    /// The flush as work for another thread; [`Writer::flushed`] is told the epoch it yields.
+    pub(crate) fn flusher(&self) -> super::Task<u64> {
+        self.storage.flusher()
+    }
+
+    /// Flushes everything written so far and moves the flushed mark.
+    pub(crate) async fn flush(&mut self) -> Result<(), StorageError> {
+        let Some(epoch) = self.kept.iter().filter(|kept| kept.is_written).map(|kept| kept.epoch).max() else {
+            return Ok(());
+        };
+        self.storage.flush().await?;
+        self.stats.flushes += 1;
+        self.flushed(epoch);
+        Ok(())
+    }
+
+    /// Everything up to `epoch` is on disk.
+    pub(crate) fn flushed(&mut self, epoch: u64) {
+        let written = self.node.marks().written.max(epoch);
+        let wall_ns = self.node.wall_ns();
+        let mut births: BTreeMap<u32, Vec<(u64, Position)>> = BTreeMap::new();
+        let watched: Vec<_> = self.node.queues.iter().filter(|queue| queue.wants_positions()).collect();
+        while self.kept.front().is_some_and(|kept| kept.is_written && kept.epoch <= epoch) {
+            let Some(kept) = self.kept.pop_front() else { break };
+            let Some(at) = kept.at else { continue };
+            if watched.is_empty() {
+                continue;
+            }
+            for (number, seq, offset, len) in kept.placed {
+                births.entry(number).or_default().push((seq, Position { at, offset, len }));
+            }
+        }
+        for queue in watched {
+            if let Some(births) = births.get(&queue.spec.number) {
+                queue.written(births, wall_ns);
+            }
+        }
+        self.node.set_marks(Marks { written, flushed: epoch });
+    }
+
+    /// Deletes segments that a flushed group has declared to hold nothing alive.
+    pub(crate) fn trim(&mut self) -> Option<super::Task<usize>> {
+        let oldest = self.carrying.oldest();
+        if oldest <= self.trimmed_to || !self.kept.is_empty() {
+            return None;
+        }
+        self.trimmed_to = oldest;
+        self.births_by_segment = self.births_by_segment.split_off(&oldest);
+        self.stats.trimmed += 1;
+        Some(self.storage.trimmer(oldest))
+    }
+
+    /// Looks at the disk and tells the doors; notes when the aftermath of an unclean end is over.
+    pub(crate) fn gauge(&mut self) {
+        if self.node.is_aftermath_over() {
+            self.note_unclean_starts(1);
+        }
+        let usage = self.storage.usage();
+        let max = match usage.free_bytes {
+            Some(free) => self.disk.max_bytes.min(usage.bytes.saturating_add(free)),
+            None => self.disk.max_bytes,
+        };
+        let percent = |part: u8| max / 100 * u64::from(part);
+        let level = u8::from(usage.bytes > percent(self.disk.first_percent))
+            + u8::from(usage.bytes > percent(self.disk.second_percent));
+        let before = self.node.gauge.level();
+        if level != before {
+            self.node.gauge.set_level(level);
+            tracing::warn!(level, bytes = usage.bytes, max, "journal watermark");
+            if level < before {
+                self.node.open_doors();
+            }
+        }
+    }
+
+    /// A write or flush failed: that file is final. Effects have stopped by themselves, since no mark moves.
+    pub(crate) fn fail(&mut self, error: &StorageError) {
+        self.stats.failures += 1;
+        self.is_failed = true;
+        if !self.node.is_degraded.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            tracing::error!(%error, "journal: no effect leaves until a new segment is written; free or mend the disk");
+        }
+        for kept in &mut self.kept {
+            kept.is_written = false;
+        }
+    }
+
+    /// Begins a new segment whose first group merges all that was kept. An error means: again later.
+    pub(crate) async fn recover(&mut self) -> Result<(), StorageError> {
+        self.storage.replace(self.node.marks().flushed).await?;
+        self.write().await?;
+        self.flush().await?;
+        self.is_failed = false;
+        self.node.is_degraded.store(false, std::sync::atomic::Ordering::Relaxed);
+        tracing::info!("journal: a new segment took over, effects go on");
+        Ok(())
+    }
+
+    pub(crate) fn state(&self) -> WriterState {
+        if self.is_failed { WriterState::Degraded } else { WriterState::Running }
+    }
+
+    pub(crate) fn usage(&self) -> super::Usage {
+        self.storage.usage()
+    }
+
+    /// Begins to carry the oldest segment forward when little in it is alive, or when the disk fills.
+    fn consider_carry(&mut self) {
+        let newest = self.storage.current();
+        if self.carrying.is_active() || !self.carrying.is_due(newest) {
+            return;
+        }
+        let oldest = self.carrying.oldest();
+        let wall_ns = self.node.wall_ns();
+        let is_retained =
+            self.node.queues.iter().filter_map(|queue| queue.oldest_retained(wall_ns)).any(|kept| kept <= oldest);
+        if is_retained {
+            return;
+        }
+        let alive: usize = self.node.queues.iter().map(|queue| queue.count_homed(oldest)).sum();
+        let born = self.births_by_segment.get(&oldest).copied().unwrap_or(0);
+        // Carrying a segment that is mostly alive would only copy it; a full disk has no such choice.
+        let is_worth = (alive as u64).saturating_mul(2) <= born || alive < 1024 || self.node.gauge.level() > 0;
+        if is_worth {
+            self.carrying.begin(oldest);
+        }
+    }
+}
+
+/// The bytes of one message, from the group it lies in; the last group read is kept, since neighbours come together.
+fn read_back(
+    reader: &dyn Reader,
+    last: &mut Option<(GroupAt, Bytes)>,
+    position: Position,
+) -> Result<Bytes, StorageError> {
+    let body = match last {
+        Some((at, body)) if *at == position.at => body.clone(),
+        _ => {
+            let body = reader.read(position.at)?;
+            *last = Some((position.at, body.clone()));
+            body
+        }
+    };
+    let (from, to) = (position.offset as usize, position.offset as usize + position.len as usize);
+    if to > body.len() {
+        return Err(StorageError::Damaged {
+            file: position.at.to_string(),
+            offset: from as u64,
+            found: format!("a body of {} bytes", body.len()),
+            expected: format!("a message that ends at {to}"),
+        });
+    }
+    Ok(body.slice(from..to))
+}

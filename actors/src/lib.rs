@@ -1,0 +1,50 @@
+//! The actor runtime people embed: gears and endpoints joined by wires, commits in memory, a journal under them.
+//! Put a [`Rig`] together in code, start it, and every gear, wire and node in it is a supervised actor.
+
+mod rig;
+
+mod catalog;
+mod endpoint;
+mod gear;
+mod outlet;
+mod port;
+
+mod plan;
+
+mod wire;
+
+mod bell;
+mod cell;
+mod commit;
+mod door;
+mod gate;
+mod identity;
+mod memory;
+mod node;
+mod retained;
+
+mod endpoint_actor;
+mod gear_actor;
+mod journal_actor;
+mod wire_actor;
+
+pub mod clock;
+pub mod journal;
+pub mod prelude;
+
+pub use catalog::{About, Built, Catalog, CatalogError, Category, Manifest, Maturity};
+pub use door::Closed;
+pub use endpoint::{Admission, Effect, Effects, Endpoint, Io, OnMaybeSent, Receipt, Refused};
+pub use gear::{Gear, GearError, Link, StartContext};
+pub use node::{Redactor, Settings};
+pub use outlet::Outlet;
+pub use plan::{PlanError, PlanErrors, Supervision, nearest};
+pub use port::{IN, Input, OUT, Output, Ports};
+pub use rig::{
+    DeadLetter, JournalOptions, LetterError, OnFailed, Orphans, Replayed, RetainedMsg, Rig, RigError, RunningRig,
+    WireView,
+};
+pub use wire::{Lane, Redelivery, Retention, WireOptions};
+
+pub use fluxrig_protocol as protocol;
+pub use fluxrig_supervision as supervision;

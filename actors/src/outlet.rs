@@ -1,0 +1,270 @@
+//! Where a gear puts what it causes: messages, state and timers, with a savepoint per message.
+//! Nothing in it is seen by anyone before the commit.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fluxrig_protocol::{FluxId, FluxMsg, Hop, Limits, Value};
+use smol_str::SmolStr;
+
+use crate::cell::Cell;
+use crate::clock::splitmix;
+use crate::gear::GearError;
+use crate::identity::{Cause, IdKey};
+use crate::memory::Change;
+use crate::wire::After;
+
+/// The outputs, the durable state and the timers of the message that is being handled.
+#[derive(Debug)]
+pub struct Outlet {
+    cell: Arc<Cell>,
+    id_key: IdKey,
+    limits: Limits,
+    emit_max: u32,
+    /// The delivery that is being handled.
+    cause: Cause,
+    port_idx: Option<usize>,
+    wall_ns: i64,
+    now_ns: u64,
+    after: After,
+    emitted_here: u32,
+    chance: Option<u64>,
+    refusal: Option<GearError>,
+    changes_here: Vec<Change>,
+    /// What the messages before this one in the batch caused.
+    pub(crate) batch: Batch,
+}
+
+/// What a batch has caused so far; the commit takes it whole.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) sends: Vec<Send>,
+    pub(crate) changes: Vec<Change>,
+    /// Queues that the commit pushed to and has to ring.
+    pub(crate) touched: Vec<usize>,
+    /// Last value of each key that this batch changed, for `get`.
+    overlay: HashMap<SmolStr, Option<Value>>,
+}
+
+/// One message for one queue of the node.
+#[derive(Debug)]
+pub(crate) struct Send {
+    pub(crate) queue: usize,
+    pub(crate) msg: FluxMsg,
+    pub(crate) after: After,
+}
+
+/// One delivery, as the outlet is told about it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delivery {
+    pub(crate) cause: Cause,
+    pub(crate) port_idx: Option<usize>,
+    pub(crate) after: After,
+}
+
+impl Outlet {
+    pub(crate) fn new(cell: Arc<Cell>, id_key: IdKey, limits: Limits, emit_max: u32) -> Self {
+        let cause = Cause { input: FluxId::NIL, wire: 0, gear: cell.number };
+        Self {
+            cell,
+            id_key,
+            limits,
+            emit_max,
+            cause,
+            port_idx: None,
+            wall_ns: 0,
+            now_ns: 0,
+            after: After::NOTHING,
+            emitted_here: 0,
+            chance: None,
+            refusal: None,
+            changes_here: Vec::new(),
+            batch: Batch::default(),
+        }
+    }
+
+    /// Sends `msg` out of the first output port. It gets an id of its own, derived from what is being handled.
+    ///
+    /// A message beyond a limit (hops, size, depth, `emit_max`) makes the whole delivery a rejected one.
+    pub fn emit(&mut self, msg: FluxMsg) {
+        self.send(0, msg);
+    }
+
+    /// Sends `msg` out of the named output port.
+    ///
+    /// A port that the gear has not declared makes the delivery a broken one: that is the gear's own mistake.
+    pub fn emit_on(&mut self, port: &str, msg: FluxMsg) {
+        match self.cell.ports.output_idx(port) {
+            Some(port_idx) => self.send(port_idx, msg),
+            None => {
+                let gear = &self.cell.name;
+                self.refuse(GearError::broken(format!(
+                    "gear `{gear}`: emitted on port `{port}`, which it has not declared; remedy: add it to `ports`"
+                )));
+            }
+        }
+    }
+
+    /// A message caused by the one that is handled: `request`'s trace, return address and expiry, and `ref` set to it.
+    #[must_use]
+    pub fn answer(&self, request: &FluxMsg) -> FluxMsg {
+        let mut answer = FluxMsg::new(request.id, request.trace, self.cell.entity, self.wall_ns);
+        answer.reference = Some(request.id);
+        answer.return_to.clone_from(&request.return_to);
+        answer.expires = request.expires;
+        answer
+    }
+
+    fn refuse(&mut self, error: GearError) {
+        // The first reason is the one that explains the others.
+        self.refusal.get_or_insert(error);
+    }
+
+    fn send(&mut self, port_idx: usize, mut msg: FluxMsg) {
+        if self.refusal.is_some() {
+            return;
+        }
+        if self.emitted_here == self.emit_max {
+            let (gear, max) = (&self.cell.name, self.emit_max);
+            self.refuse(GearError::reject(format!(
+                "gear `{gear}`: found more than {max} messages emitted for one, expected at most `emit_max` = {max}; remedy: emit less per message, or raise `emit_max`"
+            )));
+            return;
+        }
+        let id = self.id_key.derive(self.cause, self.emitted_here);
+        self.emitted_here += 1;
+        msg.stamp(id, self.cell.entity, Hop { gear: self.cell.entity, ts: self.wall_ns });
+        if let Err(error) = msg.check(&self.limits) {
+            self.refuse(error.into());
+            return;
+        }
+        let wires = self.cell.outs(port_idx);
+        let Some((last, others)) = wires.split_last() else {
+            self.cell.count_unwired();
+            return;
+        };
+        for wire in others {
+            let queue = wire.route(&msg).spec.idx;
+            self.batch.sends.push(Send { queue, msg: msg.clone(), after: self.after });
+        }
+        let queue = last.route(&msg).spec.idx;
+        self.batch.sends.push(Send { queue, msg, after: self.after });
+    }
+
+    /// Name of the input port that the message came in by; empty in `on_timer` and `on_link`.
+    #[must_use]
+    pub fn port(&self) -> &str {
+        self.port_idx.map_or("", |idx| &self.cell.ports.inputs[idx].name)
+    }
+
+    /// Wall time of this commit, in nanoseconds since the Unix epoch.
+    #[must_use]
+    pub fn now_ns(&self) -> i64 {
+        self.wall_ns
+    }
+
+    /// A random number that is the same when this delivery is handled again.
+    pub fn random(&mut self) -> u64 {
+        let (id_key, cause) = (self.id_key, self.cause);
+        let state = self.chance.get_or_insert_with(|| {
+            let id = id_key.derive(cause, u32::MAX);
+            let mut word = [0; 8];
+            word.copy_from_slice(&id.0[8..]);
+            u64::from_le_bytes(word)
+        });
+        splitmix(state)
+    }
+
+    /// The durable value behind `key`, as this commit leaves it so far.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<Value> {
+        for change in self.changes_here.iter().rev() {
+            match change {
+                Change::Put(changed, value) if changed == key => return Some(value.clone()),
+                Change::Remove(changed) if changed == key => return None,
+                _ => {}
+            }
+        }
+        match self.batch.overlay.get(key) {
+            Some(value) => value.clone(),
+            None => self.cell.memory().get(key).cloned(),
+        }
+    }
+
+    /// Keeps `value` behind `key`: durable with this commit, there again after a restart of gear or process.
+    pub fn put(&mut self, key: impl Into<SmolStr>, value: impl Into<Value>) {
+        self.changes_here.push(Change::Put(key.into(), value.into()));
+    }
+
+    /// Forgets `key`.
+    pub fn remove(&mut self, key: impl Into<SmolStr>) {
+        self.changes_here.push(Change::Remove(key.into()));
+    }
+
+    /// Calls `on_timer(key)` after `after`; a timer of the same key is replaced. Durable with this commit.
+    pub fn timer(&mut self, key: impl Into<SmolStr>, after: Duration) {
+        let after_ns = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX / 2);
+        self.changes_here.push(Change::Timer(key.into(), self.now_ns.saturating_add(after_ns)));
+    }
+
+    /// Stops the timer, if it runs.
+    pub fn cancel(&mut self, key: impl Into<SmolStr>) {
+        self.changes_here.push(Change::Cancel(key.into()));
+    }
+
+    /// A batch begins at these times.
+    pub(crate) fn begin_batch(&mut self, wall_ns: i64, now_ns: u64) {
+        self.wall_ns = wall_ns;
+        self.now_ns = now_ns;
+    }
+
+    /// A delivery begins: what follows can be undone down to here.
+    pub(crate) fn begin(&mut self, delivery: Delivery) -> Savepoint {
+        self.cause = delivery.cause;
+        self.port_idx = delivery.port_idx;
+        self.after = delivery.after;
+        self.emitted_here = 0;
+        self.chance = None;
+        self.refusal = None;
+        self.changes_here.clear();
+        Savepoint { sends: self.batch.sends.len() }
+    }
+
+    /// The delivery succeeded: its changes join the batch. Or it emitted what it must not, which is its error.
+    pub(crate) fn keep(&mut self, savepoint: &Savepoint) -> Result<(), GearError> {
+        if let Some(error) = self.refusal.take() {
+            self.undo(savepoint);
+            return Err(error);
+        }
+        for change in self.changes_here.drain(..) {
+            match &change {
+                Change::Put(key, value) => drop(self.batch.overlay.insert(key.clone(), Some(value.clone()))),
+                Change::Remove(key) => drop(self.batch.overlay.insert(key.clone(), None)),
+                Change::Timer(..) | Change::Cancel(_) => {}
+            }
+            self.batch.changes.push(change);
+        }
+        Ok(())
+    }
+
+    /// The delivery failed: it is as if it had not been.
+    pub(crate) fn undo(&mut self, savepoint: &Savepoint) {
+        self.batch.sends.truncate(savepoint.sends);
+        self.changes_here.clear();
+        self.refusal = None;
+    }
+
+    /// The batch was committed.
+    pub(crate) fn clear(&mut self) {
+        self.batch.sends.clear();
+        self.batch.changes.clear();
+        self.batch.overlay.clear();
+    }
+}
+
+/// Where a delivery began in its batch.
+#[derive(Debug)]
+pub(crate) struct Savepoint {
+    sends: usize,
+}

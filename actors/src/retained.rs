@@ -1,0 +1,67 @@
+//! What passed over a wire and stays readable for replay: sequences, times and positions, never bodies.
+
+use std::collections::VecDeque;
+
+use crate::journal::SegmentId;
+use crate::wire::{Position, Retention};
+
+/// One message that can be read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Item {
+    pub(crate) seq: u64,
+    /// Nanoseconds since the Unix epoch at which it was written.
+    pub(crate) at_ns: i64,
+    pub(crate) position: Position,
+}
+
+/// The retained messages of one queue, ascending by sequence.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Retained {
+    retention: Option<Retention>,
+    items: VecDeque<Item>,
+    bytes: u64,
+}
+
+impl Retained {
+    pub(crate) fn new(retention: Option<Retention>) -> Self {
+        Self { retention, ..Self::default() }
+    }
+
+    pub(crate) fn add(&mut self, seq: u64, position: Position, at_ns: i64) {
+        // A carried message is written again: only its position moves.
+        if let Some(item) = self.items.iter_mut().rev().find(|item| item.seq <= seq).filter(|item| item.seq == seq) {
+            item.position = position;
+            return;
+        }
+        self.bytes += u64::from(position.len);
+        self.items.push_back(Item { seq, at_ns, position });
+        self.forget(at_ns);
+    }
+
+    fn forget(&mut self, wall_ns: i64) {
+        while let Some(front) = self.items.front() {
+            let is_old = match self.retention {
+                Some(Retention::Time(keep)) => {
+                    wall_ns.saturating_sub(front.at_ns) > i64::try_from(keep.as_nanos()).unwrap_or(i64::MAX)
+                }
+                Some(Retention::Bytes(keep)) => self.bytes > keep,
+                None => true,
+            };
+            if !is_old {
+                return;
+            }
+            self.bytes -= u64::from(front.position.len);
+            self.items.pop_front();
+        }
+    }
+
+    /// The oldest segment that holds something still kept at this wall time.
+    pub(crate) fn oldest(&mut self, wall_ns: i64) -> Option<SegmentId> {
+        self.forget(wall_ns);
+        self.items.iter().map(|item| item.position.at.segment).min()
+    }
+
+    pub(crate) fn items(&self) -> Vec<Item> {
+        self.items.iter().copied().collect()
+    }
+}

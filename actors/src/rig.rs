@@ -1,0 +1,320 @@
+//! A rig in code: gears and endpoints, wires between them, a journal under them. Checked whole, then started whole.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use smol_str::SmolStr;
+
+use crate::clock::{Machine, World};
+use crate::endpoint::{Endpoint, TypedEndpoint};
+use crate::gear::{Gear, Typed};
+use crate::journal::{Disk, DiskOptions, OpenError, Pace, RealDisk, RecordError, StorageError};
+use crate::node::{Settings, WorldDebug};
+use crate::plan::{Part, Plan, PlanErrors, Role, Supervision, WireAsk};
+use crate::wire::{Lane, WireOptions};
+
+mod build;
+mod letters;
+mod recover;
+mod running;
+
+pub use letters::{DeadLetter, LetterError, Replayed, RetainedMsg};
+pub use running::{RunningRig, WireView};
+
+/// Where a rig's journal is, and how it behaves.
+#[derive(Clone)]
+pub struct JournalOptions {
+    place: Place,
+    /// Bytes of one segment; at least 64 KiB.
+    pub segment_bytes: u64,
+    /// What the journal may take, and when doors close.
+    pub disk: DiskOptions,
+    /// Runs the writer as a task with pauses, for simulations; `None` is a thread of its own.
+    pub pace: Option<Pace>,
+}
+
+#[derive(Clone)]
+enum Place {
+    Dir(PathBuf),
+    Disk(Arc<dyn Disk>),
+}
+
+impl JournalOptions {
+    /// A journal in a directory of a real disk, made when absent.
+    #[must_use]
+    pub fn dir(path: impl Into<PathBuf>) -> Self {
+        Self::at(Place::Dir(path.into()))
+    }
+
+    /// A journal on any disk, a simulated one for instance.
+    #[must_use]
+    pub fn disk(disk: Arc<dyn Disk>) -> Self {
+        Self::at(Place::Disk(disk))
+    }
+
+    fn at(place: Place) -> Self {
+        Self { place, segment_bytes: 64 << 20, disk: DiskOptions::default(), pace: None }
+    }
+
+    fn open_disk(&self) -> Result<Arc<dyn Disk>, std::io::Error> {
+        match &self.place {
+            Place::Dir(path) => Ok(Arc::new(RealDisk::open(path)?)),
+            Place::Disk(disk) => Ok(Arc::clone(disk)),
+        }
+    }
+}
+
+/// What happens to messages and state that the journal holds and this rig has no place for (HEART §6.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Orphans {
+    /// The rig does not start.
+    #[default]
+    Refuse,
+    /// They go to the dead-letter wire.
+    DeadLetter,
+}
+
+/// What a gear over its intensity means for the rig.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailed {
+    /// It is failed, its wires hold, its siblings go on.
+    #[default]
+    Hold,
+    /// The rig stops.
+    Stop,
+}
+
+/// A rig that is being put together.
+///
+/// ```
+/// use fluxrig_actors::prelude::*;
+///
+/// struct Pass;
+///
+/// impl Gear for Pass {
+///     const TYPE: &'static str = "pass";
+///     type State = ();
+///
+///     fn handle(&self, msg: FluxMsg, _: &mut (), out: &mut Outlet) -> Result<(), GearError> {
+///         out.emit(msg);
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let rig = Rig::new("two-in-a-row").gear("first", Pass).gear("second", Pass).turbo("first", "second");
+/// // Nothing feeds `first`: everything that is wrong is said at once, and nothing has started.
+/// assert!(rig.start().await.unwrap_err().to_string().contains("gear `first`: found input `in` without a wire"));
+/// # Ok(())
+/// # }
+/// ```
+pub struct Rig {
+    name: SmolStr,
+    settings: Settings,
+    parts: Vec<Part>,
+    asks: Vec<WireAsk>,
+    journal: Option<JournalOptions>,
+    world: Arc<dyn WorldDebug>,
+    orphans: Orphans,
+    on_failed: OnFailed,
+    machine: u16,
+}
+
+/// Why a rig does not start. Nothing runs then.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RigError {
+    /// What is wrong with its gears and wires.
+    #[error(transparent)]
+    Plan(#[from] PlanErrors),
+    /// The journal's directory cannot be used.
+    #[error("journal directory: found it unusable ({0}), expected a writable directory; remedy: mend its permissions or choose another")]
+    Directory(#[source] std::io::Error),
+    /// The journal does not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The journal opens, and cannot be written.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A group was written by something that this version does not understand.
+    #[error("journal: {0}")]
+    Record(String),
+    /// Messages or state of gears that this rig does not have.
+    #[error("journal: found {0}, expected only what this rig has; remedy: bring those gears back, or start with orphans sent to the dead-letter wire (`--orphans dlq`)")]
+    Orphans(String),
+    /// An actor did not start.
+    #[error(transparent)]
+    Start(#[from] fluxrig_supervision::StartError),
+}
+
+impl From<RecordError> for RigError {
+    fn from(error: RecordError) -> Self {
+        Self::Record(error.to_string())
+    }
+}
+
+impl Rig {
+    /// A rig without gears, wires or journal. `name` is the scenario's name: with it the journal knows its own.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            settings: Settings::default(),
+            parts: Vec::new(),
+            asks: Vec::new(),
+            journal: None,
+            world: Arc::new(Machine::new()),
+            orphans: Orphans::default(),
+            on_failed: OnFailed::default(),
+            machine: 0,
+        }
+    }
+
+    /// Adds a gear.
+    #[must_use]
+    pub fn gear(mut self, name: &str, gear: impl Gear) -> Self {
+        self.push(name, Role::Gear(Arc::new(Typed(Arc::new(gear)))));
+        self
+    }
+
+    /// Adds an endpoint.
+    #[must_use]
+    pub fn endpoint(mut self, name: &str, endpoint: impl Endpoint) -> Self {
+        self.push(name, Role::Endpoint(Arc::new(TypedEndpoint(Arc::new(endpoint)))));
+        self
+    }
+
+    /// Adds a gear or an endpoint that a catalog has built.
+    #[must_use]
+    pub fn built(mut self, name: &str, built: crate::catalog::Built) -> Self {
+        self.push(name, built.0);
+        self
+    }
+
+    fn push(&mut self, name: &str, role: Role) {
+        let ports = match &role {
+            Role::Gear(gear) => gear.ports(),
+            Role::Endpoint(endpoint) => endpoint.ports(),
+        };
+        let supervision = Supervision::default();
+        self.parts.push(Part { name: name.into(), role, ports, supervision, is_state_durable: false });
+    }
+
+    /// Changes how the part added last is supervised.
+    #[must_use]
+    pub fn supervised(mut self, supervision: Supervision) -> Self {
+        if let Some(part) = self.parts.last_mut() {
+            part.supervision = supervision;
+        }
+        self
+    }
+
+    /// Makes the state of the part added last durable, also when none of its wires is standard.
+    #[must_use]
+    pub fn durable_state(mut self) -> Self {
+        if let Some(part) = self.parts.last_mut() {
+            part.is_state_durable = true;
+        }
+        self
+    }
+
+    /// A durable wire (`durability: flush`) from `gear.port` to `gear.port`; without a port, the first one.
+    #[must_use]
+    pub fn wire(self, from: &str, to: &str) -> Self {
+        self.wire_with(from, to, WireOptions::default())
+    }
+
+    /// A wire in memory.
+    #[must_use]
+    pub fn turbo(self, from: &str, to: &str) -> Self {
+        self.wire_with(from, to, WireOptions { lane: Lane::Turbo, ..WireOptions::default() })
+    }
+
+    /// A wire with options of its own.
+    #[must_use]
+    pub fn wire_with(mut self, from: &str, to: &str, options: WireOptions) -> Self {
+        self.asks.push(WireAsk { from: from.to_owned(), to: to.to_owned(), options });
+        self
+    }
+
+    /// A journal in this directory, with defaults.
+    #[must_use]
+    pub fn journal(self, dir: impl Into<PathBuf>) -> Self {
+        self.journal_with(JournalOptions::dir(dir))
+    }
+
+    /// A journal with options of its own.
+    #[must_use]
+    pub fn journal_with(mut self, journal: JournalOptions) -> Self {
+        self.journal = Some(journal);
+        self
+    }
+
+    /// Changes what all gears share.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Another source of time and chance, for simulations.
+    #[must_use]
+    pub fn world(mut self, world: Arc<impl World + std::fmt::Debug>) -> Self {
+        self.world = world;
+        self
+    }
+
+    /// What happens to what an old journal holds and this rig has no place for.
+    #[must_use]
+    pub fn orphans(mut self, orphans: Orphans) -> Self {
+        self.orphans = orphans;
+        self
+    }
+
+    /// What a gear over its intensity means for the rig.
+    #[must_use]
+    pub fn on_failed(mut self, on_failed: OnFailed) -> Self {
+        self.on_failed = on_failed;
+        self
+    }
+
+    /// Machine id in the entity ids of its gears, as the registry gave it; 0 is not enrolled.
+    #[must_use]
+    pub fn machine(mut self, machine: u16) -> Self {
+        self.machine = machine;
+        self
+    }
+
+    /// Checks the rig to the end, recovers its journal and starts it.
+    ///
+    /// # Errors
+    /// See [`RigError`]; nothing runs then, and the journal is as it was.
+    pub async fn start(self) -> Result<RunningRig, RigError> {
+        let mut errors = Vec::new();
+        if let Err(error) = self.settings.limits.validate() {
+            errors.push(crate::plan::PlanError::Limits { reason: error.to_string() });
+        }
+        let plan = Plan::check(self.parts, self.asks, self.journal.is_some());
+        let plan = match plan {
+            Ok(plan) if errors.is_empty() => plan,
+            Ok(_) => return Err(PlanErrors(errors).into()),
+            Err(PlanErrors(mut more)) => {
+                errors.append(&mut more);
+                return Err(PlanErrors(errors).into());
+            }
+        };
+        build::Build {
+            name: self.name,
+            settings: self.settings,
+            plan,
+            journal: self.journal,
+            world: self.world,
+            orphans: self.orphans,
+            on_failed: self.on_failed,
+            machine: self.machine,
+        }
+        .start()
+        .await
+    }
+}

@@ -1,0 +1,287 @@
+//! What a rig takes over from its journal: numbers, messages, memories; and the first groups it writes.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use smol_str::SmolStr;
+
+use super::{JournalOptions, Orphans, RigError};
+use crate::clock::World;
+use crate::journal::{
+    Clock, Delta, GearDelta, Group, Holder, Image, Kind, NameRecord, OpenOptions, Placed, Reader, SegmentId,
+    SegmentStorage, Storage, StorageError, TimerRecord, WireDelta, encode, open, rack_id,
+};
+use crate::memory::RecoveredTimer;
+use crate::retained::Retained;
+use crate::wire::{After, Body, DeadNote, Entry, Position, Retention};
+
+/// A journal that was opened and read.
+pub(crate) struct Opened {
+    pub(crate) storage: SegmentStorage,
+    pub(crate) image: Image,
+    pub(crate) oldest: SegmentId,
+    /// Last epoch written so far.
+    epoch: u64,
+    flushed: u64,
+    pub(crate) unclean_starts: u32,
+}
+
+/// Opens the journal; what was not proven to be on disk is merged, written again and flushed (HEART §9.5).
+pub(crate) async fn open_journal(
+    name: &str,
+    options: &JournalOptions,
+    world: &dyn World,
+) -> Result<Opened, RigError> {
+    let disk = options.open_disk().map_err(RigError::Directory)?;
+    let started = format!("{} ns after 1970", world.wall_ns());
+    let holder = Holder::this_process(&*disk, started).map_err(RigError::Directory)?;
+    let open_options = OpenOptions { rack: rack_id(name), segment_bytes: options.segment_bytes, term: 0, holder };
+    let mut image = Image::default();
+    let mut unproven: Vec<u8> = Vec::new();
+    let mut record_error = None;
+    let (mut storage, recovery) = open(disk, open_options, &mut |group| {
+        if group.proven {
+            if let Err(error) = image.apply(&group.body, group.at) {
+                let reason = error.to_string();
+                record_error = Some(error);
+                return Err(StorageError::Refused { at: group.at, reason });
+            }
+        } else {
+            unproven.extend_from_slice(&group.body);
+        }
+        Ok(())
+    })
+    .or_else(|error| match record_error {
+        Some(error) => Err(RigError::from(error)),
+        None => Err(RigError::from(error)),
+    })?;
+    if let Some(torn) = &recovery.torn {
+        tracing::warn!(file = %torn.file, offset = torn.offset, bytes = torn.bytes, why = %torn.why, "journal: a torn tail was cut");
+    }
+    let mut epoch = recovery.last_epoch;
+    let mut flushed = recovery.proven_epoch;
+    if !unproven.is_empty() {
+        epoch += 1;
+        let oldest = recovery.oldest.max(1);
+        let at = storage.append(Group { epoch, flushed, oldest, body: &unproven }).await?;
+        storage.flush().await?;
+        flushed = epoch;
+        image.apply(&unproven, at)?;
+    }
+    let unclean_starts = image.unclean_starts;
+    let oldest = recovery.oldest.max(1);
+    Ok(Opened { storage, image, oldest, epoch, flushed, unclean_starts })
+}
+
+impl Opened {
+    /// Writes and flushes the first delta of this start: new names, the count of starts, orphans that went.
+    pub(crate) async fn begin(&mut self, mut delta: Delta, world: &dyn World) -> Result<u64, RigError> {
+        self.epoch += 1;
+        delta.clock = clock(world, self.epoch);
+        delta.unclean_starts = Some(self.unclean_starts.saturating_add(1));
+        let mut body = Vec::new();
+        let mut placed = Placed::new();
+        encode(&delta, &mut body, &mut placed, &mut |position: Position| {
+            self.storage.reader().read(position.at).map(|group| {
+                group.slice(position.offset as usize..(position.offset + position.len) as usize)
+            })
+        })?;
+        let group = Group { epoch: self.epoch, flushed: self.flushed, oldest: self.oldest, body: &body };
+        self.storage.append(group).await?;
+        self.storage.flush().await?;
+        self.flushed = self.epoch;
+        Ok(self.epoch + 1)
+    }
+
+    pub(crate) fn reader(&self) -> Arc<dyn Reader> {
+        self.storage.reader()
+    }
+}
+
+fn clock(world: &dyn World, epoch: u64) -> Clock {
+    Clock { epoch, wall_ns: world.wall_ns(), boot_id: world.boot_id(), boot_ns: world.boot_ns() }
+}
+
+/// Gives out the journal's numbers: the old one to what has a name in it, a new one to what has not.
+pub(crate) struct Numbers {
+    scenario: SmolStr,
+    known: BTreeMap<(Kind, SmolStr, SmolStr, SmolStr), NameRecord>,
+    homes: BTreeMap<u32, SegmentId>,
+    used: HashSet<u32>,
+    next: u32,
+    pub(crate) new: Vec<NameRecord>,
+}
+
+impl Numbers {
+    pub(crate) fn new(scenario: &SmolStr, image: &Image) -> Self {
+        let key = |name: &NameRecord| (name.kind, name.scenario.clone(), name.name.clone(), name.variant.clone());
+        Self {
+            scenario: scenario.clone(),
+            known: image.names.values().map(|(name, _)| (key(name), name.clone())).collect(),
+            homes: image.names.iter().map(|(&number, (_, home))| (number, *home)).collect(),
+            used: HashSet::new(),
+            next: image.names.keys().next_back().map_or(1, |&number| number + 1),
+            new: Vec::new(),
+        }
+    }
+
+    pub(crate) fn of(&mut self, kind: Kind, name: &str, variant: &str, world: &dyn World) -> NameRecord {
+        let key = (kind, self.scenario.clone(), SmolStr::from(name), SmolStr::from(variant));
+        let record = match self.known.get(&key) {
+            Some(record) => record.clone(),
+            None => {
+                let mut incarnation = [0; 8];
+                world.random(&mut incarnation);
+                let number = self.next;
+                self.next += 1;
+                let record = NameRecord {
+                    number,
+                    kind,
+                    scenario: self.scenario.clone(),
+                    name: name.into(),
+                    variant: variant.into(),
+                    incarnation: u64::from_le_bytes(incarnation),
+                };
+                self.new.push(record.clone());
+                record
+            }
+        };
+        self.used.insert(record.number);
+        record
+    }
+
+    /// Every name with the segment of its newest record, for carrying. New ones are in `segment`.
+    pub(crate) fn all(&self, segment: SegmentId) -> Vec<(NameRecord, SegmentId)> {
+        let old = self.known.values().map(|name| (name.clone(), self.homes[&name.number]));
+        old.chain(self.new.iter().map(|name| (name.clone(), segment))).collect()
+    }
+
+    /// Names that this rig does not have and that still own something.
+    pub(crate) fn orphans(&self, image: &Image) -> Vec<NameRecord> {
+        let owns = |name: &NameRecord| match name.kind {
+            Kind::Wire => image.wires.get(&name.number).is_some_and(|wire| !wire.live.is_empty()),
+            Kind::Gear => {
+                image.gears.get(&name.number).is_some_and(|gear| !gear.keys.is_empty() || !gear.timers.is_empty())
+            }
+        };
+        self.known.values().filter(|name| !self.used.contains(&name.number) && owns(name)).cloned().collect()
+    }
+}
+
+/// Decides about what has no place: refuses, or says what the first delta must take away.
+pub(crate) fn settle_orphans(
+    orphans: &[NameRecord],
+    policy: Orphans,
+    image: &Image,
+    delta: &mut Delta,
+) -> Result<(), RigError> {
+    if orphans.is_empty() {
+        return Ok(());
+    }
+    if policy == Orphans::Refuse {
+        let listed: Vec<String> = orphans.iter().map(|name| describe(name, image)).collect();
+        return Err(RigError::Orphans(listed.join(", ")));
+    }
+    for name in orphans {
+        match name.kind {
+            Kind::Wire => {
+                let wire = &image.wires[&name.number];
+                let acked = vec![(0, wire.next_seq)];
+                delta.wires.push(WireDelta { number: name.number, next_seq: wire.next_seq, acked, ..WireDelta::default() });
+            }
+            Kind::Gear => {
+                let gear = &image.gears[&name.number];
+                delta.gears.push(GearDelta {
+                    number: name.number,
+                    generation: gear.generation,
+                    keys: gear.keys.keys().map(|key| (key.clone(), None)).collect(),
+                    timers: gear.timers.keys().map(|key| (key.clone(), None)).collect(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn describe(name: &NameRecord, image: &Image) -> String {
+    let NameRecord { name: of, scenario, number, variant, .. } = name;
+    match name.kind {
+        Kind::Wire => {
+            let count = image.wires[number].live.len();
+            format!("{count} messages of wire `{of}` ({variant}) of scenario `{scenario}`")
+        }
+        Kind::Gear => {
+            let gear = &image.gears[number];
+            let (keys, timers) = (gear.keys.len(), gear.timers.len());
+            format!("{keys} keys and {timers} timers of gear `{of}` ({variant}) of scenario `{scenario}`")
+        }
+    }
+}
+
+/// The live messages of a queue, their bodies still in the journal.
+pub(crate) fn entries(image: &Image, number: u32) -> (Vec<Entry>, u64) {
+    let Some(wire) = image.wires.get(&number) else { return (Vec::new(), 1) };
+    let entries = wire.live.iter().map(|(&seq, live)| Entry {
+        seq,
+        body: Body::There(live.position),
+        after: After::NOTHING,
+        attempts: live.attempts,
+        home: live.position.at.segment,
+        is_taken: live.is_taken,
+        is_maybe_sent: live.is_taken,
+        is_out: false,
+        is_done: false,
+        since_ns: 1,
+        fault: live.fault.clone(),
+        dead: live.dead.clone(),
+    });
+    (entries.collect(), wire.next_seq.max(1))
+}
+
+/// What replay can still read of a queue.
+pub(crate) fn retained(image: &Image, number: u32, retention: Option<Retention>) -> Retained {
+    let mut retained = Retained::new(retention);
+    if let (Some(_), Some(wire)) = (retention, image.wires.get(&number)) {
+        for item in wire.passed.values() {
+            retained.add(item.seq, item.position, item.at_ns);
+        }
+    }
+    retained
+}
+
+/// Timers with what is left of them: by the boot clock within one boot, by the wall clock across boots (HEART §8).
+pub(crate) fn timers(image: &Image, number: u32, world: &dyn World) -> Vec<RecoveredTimer> {
+    let Some(gear) = image.gears.get(&number) else { return Vec::new() };
+    let (wall_ns, boot_ns, boot_id) = (world.wall_ns(), world.boot_ns(), world.boot_id());
+    let left = |timer: &TimerRecord, noted: &Clock| {
+        let passed = if noted.boot_id == boot_id {
+            boot_ns.saturating_sub(noted.boot_ns)
+        } else {
+            u64::try_from(wall_ns.saturating_sub(noted.wall_ns)).unwrap_or(0)
+        };
+        timer.left_ns.saturating_sub(passed)
+    };
+    gear.timers
+        .iter()
+        .map(|(key, (timer, noted, home))| RecoveredTimer {
+            key: key.clone(),
+            generation: timer.generation,
+            due_ns: left(timer, noted),
+            home: *home,
+        })
+        .collect()
+}
+
+/// The note of something that a new scenario has no place for.
+pub(crate) fn orphan_note(name: &NameRecord, at_ns: i64) -> DeadNote {
+    let reason: SmolStr = format!("orphan of scenario `{}`", name.scenario).into();
+    DeadNote {
+        gear: if name.kind == Kind::Gear { name.name.clone() } else { SmolStr::default() },
+        wire: if name.kind == Kind::Wire { name.name.clone() } else { SmolStr::default() },
+        first: reason.clone(),
+        last: reason.clone(),
+        reason,
+        attempts: 0,
+        at_ns,
+    }
+}

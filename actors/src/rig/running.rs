@@ -1,0 +1,239 @@
+//! A rig that runs: seen, drained, stopped, killed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fluxrig_supervision::{ControlError, SupervisorRef, TreeNode};
+use smol_str::SmolStr;
+use tokio::time::Instant;
+
+use crate::journal::{Control, JournalStats, Reader, Usage};
+use crate::node::Node;
+use crate::wire::{Lane, Queue};
+
+/// How often a fact that nobody announces is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// A running rig. Dropping it does not stop it: call [`RunningRig::stop`].
+pub struct RunningRig {
+    pub(super) name: SmolStr,
+    pub(super) node: Arc<Node>,
+    root: SupervisorRef,
+    control: Option<Arc<Control>>,
+    pub(super) reader: Option<Arc<dyn Reader>>,
+}
+
+impl std::fmt::Debug for RunningRig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunningRig").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What a running rig is made of.
+pub(super) struct RunningParts {
+    pub(super) name: SmolStr,
+    pub(super) node: Arc<Node>,
+    pub(super) root: SupervisorRef,
+    pub(super) control: Option<Arc<Control>>,
+    pub(super) reader: Option<Arc<dyn Reader>>,
+}
+
+/// One wire as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WireView {
+    /// `gear.port->gear.port`.
+    pub name: SmolStr,
+    /// Delivery contract.
+    pub lane: Lane,
+    /// Messages on it.
+    pub depth: usize,
+    /// Messages that left it, since the start.
+    pub passed: u64,
+}
+
+impl RunningRig {
+    pub(super) fn new(parts: RunningParts) -> Self {
+        let RunningParts { name, node, root, control, reader } = parts;
+        Self { name, node, root, control, reader }
+    }
+
+    /// Name of the scenario.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The tree of supervisors and actors with restarts, last exit reasons, depth, rate and age.
+    ///
+    /// # Errors
+    /// When the rig has ended.
+    pub async fn snapshot(&self) -> Result<TreeNode, ControlError> {
+        self.root.snapshot().await
+    }
+
+    /// Ends one gear, as its own failure would, and starts it again: `pumps`, or `pumps-1` for one partition of it.
+    ///
+    /// # Errors
+    /// When there is no such gear.
+    pub async fn restart_gear(&self, gear: &str) -> Result<(), ControlError> {
+        let (part, instance) = match self.node.cells.iter().find(|cell| cell.name == gear) {
+            Some(cell) => (cell.name.as_str(), format!("{}-{}", cell.name, cell.partition)),
+            None => (gear.rsplit_once('-').map_or(gear, |(part, _)| part), gear.to_owned()),
+        };
+        self.root.restart_child(&format!("core/scenario/gears/{part}/{instance}")).await
+    }
+
+    /// Ends the actor of one wire and starts it again; what is on the wire stays.
+    ///
+    /// # Errors
+    /// When there is no such wire.
+    pub async fn restart_wire(&self, wire: &str) -> Result<(), ControlError> {
+        self.root.restart_child(&format!("core/scenario/wires/{wire}")).await
+    }
+
+    /// Every wire as it is now.
+    #[must_use]
+    pub fn wires(&self) -> Vec<WireView> {
+        let view = |wire: &Arc<crate::wire::Wire>| WireView {
+            name: wire.name.clone(),
+            lane: wire.options.lane,
+            depth: wire.queues.iter().map(|queue| queue.len()).sum(),
+            passed: wire.queues.iter().map(|queue| queue.passed()).sum(),
+        };
+        self.node.wires.iter().map(view).collect()
+    }
+
+    /// Figures of the journal; `None` without one.
+    #[must_use]
+    pub fn journal(&self) -> Option<(JournalStats, Usage)> {
+        self.control.as_ref().map(|control| control.figures())
+    }
+
+    /// No effect leaves at the moment, since the journal cannot be written.
+    #[must_use]
+    pub fn is_degraded(&self) -> bool {
+        self.node.is_degraded.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Messages that the outputs of this gear sent into nothing, since no wire leaves there.
+    #[must_use]
+    pub fn unwired(&self, gear: &str) -> u64 {
+        let cells = self.node.cells.iter().filter(|cell| cell.name == gear);
+        cells.map(|cell| cell.counters.unwired.load(std::sync::atomic::Ordering::Relaxed)).sum()
+    }
+
+    /// Waits until every source has ended and every wire is empty. False when the rig ended before.
+    pub async fn finished(&self) -> bool {
+        self.wait_for(|node| node.are_sources_ended() && node.work_queues().all(|queue| queue.len() == 0)).await
+    }
+
+    /// Waits until every wire is empty. False when the rig ended before.
+    pub async fn idle(&self) -> bool {
+        self.wait_for(|node| node.work_queues().all(|queue| queue.len() == 0)).await
+    }
+
+    async fn wait_for(&self, fact: impl Fn(&Node) -> bool) -> bool {
+        loop {
+            if self.node.gauge.is_halted() {
+                return false;
+            }
+            if fact(&self.node) {
+                return true;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Waits until everything committed up to now is durable.
+    pub async fn durable(&self) -> bool {
+        let epoch = self.node.epoch();
+        if !self.node.is_journaled || !self.node.is_dirty() {
+            return true;
+        }
+        self.node.durable(crate::wire::After { flush: epoch, os: epoch }).await
+    }
+
+    /// Waits for the end of the rig and says why it ended.
+    pub async fn ended(&self) -> String {
+        let mut halted = self.node.halted.subscribe();
+        tokio::select! {
+            reason = halted.wait_for(Option::is_some) => {
+                reason.ok().and_then(|reason| reason.clone()).unwrap_or_default()
+            }
+            reason = self.root.wait() => reason.to_string(),
+        }
+    }
+
+    /// Drains (HEART §12): no more requests come in, replies are still read, until open requests, turbo wires and effects
+    /// under way are done or `deadline` has passed. Then the last flush; the tree stops in reverse. What is left on
+    /// standard wires stays in the journal. True when nothing under way was left.
+    pub async fn stop(self, deadline: Duration) -> bool {
+        self.node.drain();
+        let until = Instant::now() + deadline;
+        let mut is_drained = self.node.is_drained();
+        while !is_drained && Instant::now() < until && !self.node.gauge.is_halted() {
+            tokio::time::sleep(LOOK_EVERY).await;
+            is_drained = self.node.is_drained();
+        }
+        self.root.stop().await;
+        self.end();
+        is_drained
+    }
+
+    /// Runs until `signal`, then drains for at most `deadline`.
+    pub async fn run_until(self, signal: impl Future, deadline: Duration) -> bool {
+        tokio::select! {
+            _ = signal => {}
+            reason = self.ended() => tracing::error!(%reason, "rig ended by itself"),
+        }
+        self.stop(deadline).await
+    }
+
+    /// Ends at once, as `kill -9` would: no last cut, nothing drained. The journal recovers at the next start.
+    pub async fn kill(self) {
+        if let Some(control) = &self.control {
+            control.kill(&self.node);
+        }
+        self.node.halt("killed");
+        self.root.stop().await;
+        self.end();
+    }
+
+    fn end(&self) {
+        self.node.halt("stopped");
+        for cell in &self.node.cells {
+            cell.silence();
+        }
+    }
+}
+
+impl Node {
+    /// Every queue but the dead letters'.
+    pub(crate) fn work_queues(&self) -> impl Iterator<Item = &Arc<Queue>> {
+        self.queues.iter().filter(|queue| !Arc::ptr_eq(queue, &self.dead))
+    }
+
+    fn are_sources_ended(&self) -> bool {
+        let sources = self.cells.iter().filter(|cell| cell.is_endpoint() && cell.ports.inputs.is_empty());
+        sources.into_iter().all(|cell| cell.has_ended())
+    }
+
+    fn is_drained(&self) -> bool {
+        let is_queue_drained = |queue: &Arc<Queue>| match queue.spec.lane {
+            Lane::Turbo => queue.len() == 0,
+            Lane::Os | Lane::Flush => queue.in_flight() == 0,
+        };
+        // An open request is one whose gear still waits for the reply, under a timer.
+        let has_open_requests = |cell: &Arc<crate::cell::Cell>| {
+            cell.ports.inputs.iter().any(|port| port.is_reply) && cell.memory().next_due_ns().is_some()
+        };
+        self.work_queues().all(is_queue_drained) && !self.cells.iter().any(has_open_requests)
+    }
+
+    /// Doors for requests close.
+    fn drain(&self) {
+        self.gauge.drain();
+        self.open_doors();
+        self.wake_watchers();
+    }
+}

@@ -1,0 +1,675 @@
+//! The queue behind a wire (or behind one partition of it): births, acks, takes and what changed since the last cut.
+//! Every method is called inside the gate when the wire is standard; none of them waits or runs user code.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use fluxrig_protocol::FluxMsg;
+use smol_str::SmolStr;
+
+use super::{After, Body, DeadNote, Entry, Fault, Lane, Redelivery, Retention};
+use crate::bell::Bell;
+use crate::door::Door;
+use crate::journal::{Birth, Mark, SegmentId, WireDelta};
+use crate::retained::Retained;
+
+/// What a queue is, fixed while the rig runs.
+#[derive(Debug)]
+pub(crate) struct QueueSpec {
+    /// Index among the node's queues.
+    pub(crate) idx: usize,
+    pub(crate) wire: SmolStr,
+    pub(crate) partition: u32,
+    /// The journal's number for it, never reused; also what ids derived from its messages name.
+    pub(crate) number: u32,
+    /// Random, renewed whenever sequences cannot continue.
+    pub(crate) incarnation: u64,
+    pub(crate) lane: Lane,
+    pub(crate) capacity: usize,
+    pub(crate) memory_window: usize,
+    pub(crate) redelivery: Redelivery,
+    pub(crate) retention: Option<Retention>,
+    /// Ends in an endpoint: messages are taken as effects.
+    pub(crate) is_effects: bool,
+}
+
+/// One queue of a running rig.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub(crate) spec: QueueSpec,
+    inner: Mutex<Inner>,
+    len: AtomicUsize,
+    is_touched: AtomicBool,
+    /// Messages here count as in motion: their consumer will take them by itself soon (HEART §4.3).
+    pub(crate) consumer: Arc<Bell>,
+    /// Rung when a full queue is full no more: the doors that feed it wait there.
+    pub(crate) doors: Mutex<Vec<Arc<Door>>>,
+    /// Rung when bodies must be read back.
+    pub(crate) pager: Arc<Bell>,
+    passed: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Ascending by sequence; acked entries in the middle stay as done until those before them have gone.
+    entries: VecDeque<Entry>,
+    done: usize,
+    next_seq: u64,
+    /// No effect before this one is to be taken.
+    next_take: u64,
+    /// Messages that nobody has: they are in motion unless the queue is idle.
+    waiting: usize,
+    /// A failing message makes its queue wait until then (monotonic ns).
+    blocked_until_ns: u64,
+    /// Not counted as in motion: stalled, backing off, or its endpoint has no room.
+    is_idle: bool,
+    /// What was there at the start ends before this sequence.
+    recovered_end: u64,
+    /// Sequence the next cut's births begin with.
+    cut_seq: u64,
+    acked: Vec<(u64, u64)>,
+    changed: Vec<u64>,
+    /// Acked since the last cut without ever having been written, on a wire that retains.
+    passing: Vec<(u64, FluxMsg)>,
+    /// Bodies that are in the journal only; they are the newest ones.
+    away: usize,
+    retained: Retained,
+}
+
+/// A message handed to a gear; the queue keeps its own copy until the ack.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) seq: u64,
+    pub(crate) msg: FluxMsg,
+    pub(crate) after: After,
+    pub(crate) attempts: u32,
+}
+
+/// An effect handed to an endpoint.
+#[derive(Debug)]
+pub(crate) struct Effect {
+    pub(crate) seq: u64,
+    pub(crate) msg: FluxMsg,
+    pub(crate) after: After,
+    pub(crate) is_maybe_sent: bool,
+}
+
+/// What a queue gave up when it was asked for a front.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Front {
+    /// Nothing is there.
+    Empty,
+    /// Messages were given.
+    Given,
+    /// It waits out a failing message until this monotonic time.
+    BlockedUntil(u64),
+    /// Its front has to be read back from the journal first.
+    Away,
+}
+
+/// How many deliveries are in motion is told to the caller as a difference, so that one counter can serve the node.
+pub(crate) type Motion = i64;
+
+impl Queue {
+    pub(crate) fn new(spec: QueueSpec, consumer: Arc<Bell>, pager: Arc<Bell>) -> Self {
+        let retained = Retained::new(spec.retention);
+        let inner = Inner { next_seq: 1, next_take: 1, cut_seq: 1, retained, ..Inner::default() };
+        Self {
+            spec,
+            inner: Mutex::new(inner),
+            len: AtomicUsize::new(0),
+            is_touched: AtomicBool::new(false),
+            consumer,
+            doors: Mutex::default(),
+            pager,
+            passed: AtomicU64::new(0),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no panic inside the gate: it ends the node")
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.len() < self.spec.capacity
+    }
+
+    pub(crate) fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn oldest_since_ns(&self) -> Option<u64> {
+        self.lock().entries.front().map(|entry| entry.since_ns)
+    }
+
+    /// Puts messages at the end, in order. Says by how much motion grew.
+    pub(crate) fn push(&self, births: impl Iterator<Item = (FluxMsg, After)>, since_ns: u64) -> Motion {
+        self.push_noted(births.map(|(msg, after)| (msg, after, None)), since_ns)
+    }
+
+    pub(crate) fn push_noted(
+        &self,
+        births: impl Iterator<Item = (FluxMsg, After, Option<Arc<DeadNote>>)>,
+        since_ns: u64,
+    ) -> Motion {
+        let mut inner = self.lock();
+        let before = inner.entries.len();
+        for (msg, after, dead) in births {
+            let seq = inner.next_seq;
+            inner.next_seq += 1;
+            inner.entries.push_back(Entry {
+                seq,
+                body: Body::Here(msg),
+                after,
+                attempts: 0,
+                home: 0,
+                is_taken: false,
+                is_maybe_sent: false,
+                is_out: false,
+                is_done: false,
+                since_ns,
+                fault: None,
+                dead,
+            });
+        }
+        let count = inner.entries.len() - before;
+        inner.waiting += count;
+        self.len.fetch_add(count, Ordering::Relaxed);
+        self.touch();
+        if inner.is_idle { 0 } else { count as Motion }
+    }
+
+    fn touch(&self) {
+        if self.spec.lane.is_standard() && !self.is_touched.load(Ordering::Relaxed) {
+            self.is_touched.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The message of this sequence, for whoever has to bury it.
+    pub(crate) fn msg_at(&self, seq: u64) -> Option<FluxMsg> {
+        let inner = self.lock();
+        let entry = inner.entries.get(inner.index_of(seq)).filter(|entry| entry.seq == seq)?;
+        match &entry.body {
+            Body::Here(msg) => Some(msg.clone()),
+            Body::There(_) | Body::Gone => None,
+        }
+    }
+
+    /// Copies up to `max` messages from the front for a gear; they stay until [`Queue::ack_front`].
+    pub(crate) fn front(&self, max: usize, now_ns: u64, into: &mut Vec<Taken>) -> Front {
+        let inner = self.lock();
+        if inner.blocked_until_ns > now_ns {
+            return Front::BlockedUntil(inner.blocked_until_ns);
+        }
+        let before = into.len();
+        for entry in inner.entries.iter().filter(|entry| !entry.is_done).take(max) {
+            let Body::Here(msg) = &entry.body else {
+                drop(inner);
+                self.pager.ring();
+                return if into.len() > before { Front::Given } else { Front::Away };
+            };
+            into.push(Taken { seq: entry.seq, msg: msg.clone(), after: entry.after, attempts: entry.attempts });
+        }
+        if into.len() > before { Front::Given } else { Front::Empty }
+    }
+
+    /// Removes the `count` messages at the front, the first of which must be `first_seq`.
+    /// The removed entries are handed back, so that they are dropped outside the gate.
+    pub(crate) fn ack_front(&self, first_seq: u64, count: usize, gone: &mut Vec<Entry>) -> Motion {
+        if count == 0 {
+            return 0;
+        }
+        let mut inner = self.lock();
+        debug_assert_eq!(inner.entries.front().map(|entry| entry.seq), Some(first_seq), "acks name sequences");
+        for _ in 0..count {
+            inner.note_ack(0, &self.spec);
+            gone.extend(inner.entries.pop_front());
+        }
+        inner.blocked_until_ns = 0;
+        inner.waiting -= count;
+        // A queue that was backing off is in motion again once its front went through.
+        let moved = if inner.is_idle { inner.set_idle(false) } else { -(count as Motion) };
+        self.after_removal(&mut inner, count);
+        moved
+    }
+
+    fn after_removal(&self, inner: &mut Inner, count: usize) {
+        self.touch();
+        self.passed.fetch_add(count as u64, Ordering::Relaxed);
+        let before = self.len.fetch_sub(count, Ordering::Relaxed);
+        if inner.away > 0 && inner.entries.len() - inner.done - inner.away <= self.spec.memory_window / 2 {
+            self.pager.ring();
+        }
+        if before >= self.spec.capacity && before - count < self.spec.capacity {
+            for door in self.doors.lock().expect("nothing panics while it is held").iter() {
+                door.open_up();
+            }
+        }
+    }
+
+    /// Notes a failure of the front message: one attempt more unless it was counted before,
+    /// and the queue waits until `until_ns`.
+    pub(crate) fn fail_front(&self, seq: u64, error: &str, until_ns: u64, is_counted: bool) -> Motion {
+        let mut inner = self.lock();
+        let cut_seq = inner.cut_seq;
+        let Some(entry) = inner.entries.front_mut().filter(|entry| entry.seq == seq) else {
+            return 0;
+        };
+        entry.attempts += u32::from(!is_counted);
+        note_fault(entry, error);
+        if seq < cut_seq {
+            inner.changed.push(seq);
+        }
+        inner.blocked_until_ns = until_ns;
+        self.touch();
+        inner.set_idle(true)
+    }
+
+    /// Counts an attempt before it is made (careful start, HEART §7.2).
+    pub(crate) fn attempt_front(&self, seq: u64) -> u32 {
+        let mut inner = self.lock();
+        let cut_seq = inner.cut_seq;
+        let Some(entry) = inner.entries.front_mut().filter(|entry| entry.seq == seq) else { return 0 };
+        entry.attempts += 1;
+        note_fault(entry, "the process ended while this message was handled");
+        let attempts = entry.attempts;
+        if seq < cut_seq {
+            inner.changed.push(seq);
+        }
+        self.touch();
+        attempts
+    }
+
+    /// What went wrong with the message of this sequence so far.
+    pub(crate) fn front_fault(&self, seq: u64) -> Option<Fault> {
+        let inner = self.lock();
+        let entry = inner.entries.get(inner.index_of(seq)).filter(|entry| entry.seq == seq)?;
+        entry.fault.as_deref().cloned()
+    }
+
+    /// Says whether its messages are in motion. Returns by how much the node's motion changes.
+    pub(crate) fn set_idle(&self, is_idle: bool) -> Motion {
+        self.lock().set_idle(is_idle)
+    }
+
+    /// Takes up to `room` effects: from here on each of them is *taken* until it is acked (HEART §5.1).
+    pub(crate) fn take_effects(&self, room: usize, into: &mut Vec<Effect>) -> Motion {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let from = inner.index_of(inner.next_take);
+        let mut count = 0;
+        let mut is_away = false;
+        for entry in inner.entries.range_mut(from..) {
+            if count == room {
+                break;
+            }
+            if entry.is_done || entry.is_out {
+                inner.next_take = entry.seq + 1;
+                continue;
+            }
+            let Body::Here(msg) = &entry.body else {
+                is_away = true;
+                break;
+            };
+            let is_maybe_sent = entry.is_maybe_sent;
+            into.push(Effect { seq: entry.seq, msg: msg.clone(), after: entry.after, is_maybe_sent });
+            entry.is_out = true;
+            if !entry.is_taken {
+                entry.is_taken = true;
+                if entry.seq < inner.cut_seq {
+                    inner.changed.push(entry.seq);
+                }
+            }
+            inner.next_take = entry.seq + 1;
+            count += 1;
+        }
+        if is_away {
+            self.pager.ring();
+        }
+        if count > 0 {
+            self.touch();
+        }
+        inner.waiting -= count;
+        if inner.is_idle { 0 } else { -(count as Motion) }
+    }
+
+    /// Effects that an endpoint has.
+    pub(crate) fn in_flight(&self) -> usize {
+        let inner = self.lock();
+        if self.spec.is_effects { inner.entries.len() - inner.done - inner.waiting } else { 0 }
+    }
+
+    /// Whether something is left of what was there at the start, on the way to a gear.
+    pub(crate) fn has_recovered(&self) -> bool {
+        let inner = self.lock();
+        !self.spec.is_effects && inner.entries.front().is_some_and(|entry| entry.seq < inner.recovered_end)
+    }
+
+    /// Whether an effect waits that was not taken yet.
+    pub(crate) fn has_effects(&self) -> bool {
+        let inner = self.lock();
+        inner.next_seq > inner.next_take
+    }
+
+    /// Gives back effects that were taken and certainly never started, so that they are not *maybe sent*.
+    pub(crate) fn untake(&self, seqs: impl Iterator<Item = u64>) -> Motion {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let mut back = 0;
+        for seq in seqs {
+            let idx = inner.index_of(seq);
+            let Some(entry) = inner.entries.get_mut(idx).filter(|entry| entry.seq == seq && entry.is_out) else {
+                continue;
+            };
+            entry.is_out = false;
+            back += 1;
+            inner.next_take = inner.next_take.min(seq);
+            // What came back as maybe sent stays so: that it was not started again proves nothing about before.
+            if !entry.is_maybe_sent {
+                entry.is_taken = false;
+                if seq < inner.cut_seq {
+                    inner.changed.push(seq);
+                }
+            }
+        }
+        inner.waiting += back;
+        self.touch();
+        if inner.is_idle { 0 } else { back as Motion }
+    }
+
+    /// An endpoint starts anew: what its predecessor had and did not end comes back as *maybe sent*.
+    pub(crate) fn rewind_effects(&self) -> Motion {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let mut back = 0;
+        for entry in inner.entries.iter_mut().filter(|entry| entry.is_out && !entry.is_done) {
+            entry.is_out = false;
+            entry.is_maybe_sent |= entry.is_taken;
+            back += 1;
+        }
+        inner.waiting += back;
+        inner.next_take = inner.entries.front().map_or(inner.next_seq, |entry| entry.seq);
+        if inner.is_idle { 0 } else { back as Motion }
+    }
+
+    /// Acks effects in whatever order they ended. One that an earlier endpoint had may end late: it counts all the same.
+    pub(crate) fn ack_effects(&self, seqs: &mut dyn Iterator<Item = u64>, gone: &mut Vec<Body>) -> Motion {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let mut count = 0;
+        let mut motion = 0;
+        for seq in seqs {
+            let idx = inner.index_of(seq);
+            if inner.entries.get(idx).is_none_or(|entry| entry.seq != seq || entry.is_done) {
+                continue;
+            }
+            count += 1;
+            inner.note_ack(idx, &self.spec);
+            let entry = &mut inner.entries[idx];
+            entry.is_done = true;
+            gone.push(std::mem::replace(&mut entry.body, Body::Gone));
+            if !std::mem::take(&mut entry.is_out) {
+                inner.waiting -= 1;
+                motion -= Motion::from(!inner.is_idle);
+            }
+            inner.done += 1;
+        }
+        while inner.entries.front().is_some_and(|entry| entry.is_done) {
+            inner.entries.pop_front();
+            inner.done -= 1;
+        }
+        // One effect that never ends must not make those behind it pile up as done entries.
+        if inner.done > 1024 && inner.done * 2 > inner.entries.len() {
+            inner.entries.retain(|entry| !entry.is_done);
+            inner.done = 0;
+        }
+        if count > 0 {
+            self.after_removal(inner, count);
+        }
+        motion
+    }
+
+    pub(crate) fn effect_fault(&self, seq: u64) -> (u32, Option<Box<Fault>>) {
+        let inner = self.lock();
+        let idx = inner.index_of(seq);
+        inner.entries.get(idx).map_or((0, None), |entry| (entry.attempts, entry.fault.clone()))
+    }
+
+    /// Notes what changed since the last cut. `segment` is where the group will be written.
+    pub(crate) fn cut(&self, segment: SegmentId) -> Option<WireDelta> {
+        if !self.is_touched.swap(false, Ordering::Relaxed) {
+            return None;
+        }
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let mut changed = std::mem::take(&mut inner.changed);
+        changed.sort_unstable();
+        changed.dedup();
+        let marks = changed.into_iter().filter_map(|seq| inner.mark(seq)).collect();
+        let from = inner.index_of(inner.cut_seq);
+        let mut births = Vec::with_capacity(inner.entries.len() - from + inner.passing.len());
+        births.extend(inner.passing.drain(..).map(|(seq, msg)| Birth::passed(seq, msg)));
+        for entry in inner.entries.range_mut(from..).filter(|entry| !entry.is_done) {
+            entry.home = segment;
+            births.push(Birth::of(entry, self.spec.retention.is_some()));
+        }
+        births.sort_by_key(|birth| birth.seq);
+        inner.cut_seq = inner.next_seq;
+        Some(WireDelta {
+            number: self.spec.number,
+            next_seq: inner.next_seq,
+            acked: std::mem::take(&mut inner.acked),
+            marks,
+            births,
+        })
+    }
+
+    /// Births again up to `max` live messages whose newest record is in `oldest` or before, looking at `look` entries
+    /// from `cursor` on. Returns where to go on, or `None` at the end. Called inside the cut that carries them.
+    pub(crate) fn carry(&self, carry: &mut Carry<'_>) -> Option<u64> {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let from = inner.index_of(carry.cursor);
+        let mut births = Vec::new();
+        let mut next = None;
+        for (looked, entry) in inner.entries.range_mut(from..).enumerate() {
+            if looked == carry.look || births.len() == carry.max {
+                next = Some(entry.seq);
+                break;
+            }
+            if !entry.is_done && entry.home != 0 && entry.home <= carry.oldest {
+                entry.home = carry.segment;
+                births.push(Birth::of(entry, self.spec.retention.is_some()));
+            }
+        }
+        if !births.is_empty() {
+            carry.into.push(WireDelta {
+                number: self.spec.number,
+                next_seq: inner.next_seq,
+                acked: Vec::new(),
+                marks: Vec::new(),
+                births,
+            });
+        }
+        next
+    }
+
+    /// A delta that says only how far its sequences are.
+    pub(crate) fn identity(&self) -> WireDelta {
+        WireDelta { number: self.spec.number, next_seq: self.lock().next_seq, ..WireDelta::default() }
+    }
+
+    /// Live messages whose newest record is in `oldest` or before.
+    pub(crate) fn count_homed(&self, oldest: SegmentId) -> usize {
+        let inner = self.lock();
+        inner.entries.iter().filter(|entry| !entry.is_done && entry.home != 0 && entry.home <= oldest).count()
+    }
+
+    /// Whether it wants to be told where its messages were written.
+    pub(crate) fn wants_positions(&self) -> bool {
+        self.spec.retention.is_some() || self.len() > self.spec.memory_window
+    }
+
+    /// The oldest segment that replay still needs, and forgets what retention no longer keeps.
+    pub(crate) fn oldest_retained(&self, wall_ns: i64) -> Option<SegmentId> {
+        self.lock().retained.oldest(wall_ns)
+    }
+
+    pub(crate) fn retained(&self) -> Vec<crate::retained::Item> {
+        self.lock().retained.items()
+    }
+
+    /// Told where births were written, once they are flushed: notes them for replay, and lets go of the bodies of a
+    /// backlog that is longer than the memory window.
+    pub(crate) fn written(&self, births: &[(u64, super::Position)], wall_ns: i64) {
+        let is_long = self.len() > self.spec.memory_window;
+        if self.spec.retention.is_none() && !is_long {
+            return;
+        }
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        for &(seq, position) in births {
+            if self.spec.retention.is_some() {
+                inner.retained.add(seq, position, wall_ns);
+            }
+            let idx = inner.index_of(seq);
+            // Only the newest go away, and only a run that reaches the end: the front stays ready to be handled.
+            if is_long && idx >= self.spec.memory_window && seq >= inner.next_take {
+                if let Some(entry) = inner.entries.get_mut(idx).filter(|entry| entry.seq == seq && !entry.is_done) {
+                    if matches!(entry.body, Body::Here(_)) {
+                        entry.body = Body::There(position);
+                        inner.away += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Positions of the first bodies that are away, up to the memory window.
+    pub(crate) fn wanted(&self) -> Vec<(u64, super::Position)> {
+        let inner = self.lock();
+        inner
+            .entries
+            .iter()
+            .take(self.spec.memory_window)
+            .filter_map(|entry| match entry.body {
+                Body::There(position) if !entry.is_done => Some((entry.seq, position)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Bodies that were read back.
+    pub(crate) fn restore(&self, bodies: Vec<(u64, FluxMsg)>) {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        for (seq, msg) in bodies {
+            let idx = inner.index_of(seq);
+            let Some(entry) = inner.entries.get_mut(idx).filter(|entry| entry.seq == seq && !entry.is_done) else {
+                continue;
+            };
+            if matches!(entry.body, Body::There(_)) {
+                entry.body = Body::Here(msg);
+                inner.away -= 1;
+            }
+        }
+        drop(guard);
+        self.consumer.ring();
+    }
+
+    /// Fills an empty queue with what was recovered. Called once, before the rig runs.
+    pub(crate) fn recover(&self, entries: Vec<Entry>, next_seq: u64, retained: Retained) -> Motion {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        inner.entries = entries.into();
+        inner.away = inner.entries.iter().filter(|entry| matches!(entry.body, Body::There(_))).count();
+        inner.next_seq = next_seq;
+        inner.cut_seq = next_seq;
+        inner.recovered_end = next_seq;
+        inner.next_take = inner.entries.front().map_or(next_seq, |entry| entry.seq);
+        inner.waiting = inner.entries.len();
+        if self.spec.retention.is_some() {
+            inner.retained = retained;
+        }
+        self.len.store(inner.entries.len(), Ordering::Relaxed);
+        if inner.is_idle { 0 } else { inner.entries.len() as Motion }
+    }
+
+    /// Live entries, oldest first, as the dead-letter listing reads them.
+    pub(crate) fn peek<T>(&self, mut view: impl FnMut(&Entry) -> Option<T>) -> Vec<T> {
+        self.lock().entries.iter().filter(|entry| !entry.is_done).filter_map(&mut view).collect()
+    }
+}
+
+/// One step of a carry over one queue.
+pub(crate) struct Carry<'a> {
+    pub(crate) cursor: u64,
+    pub(crate) oldest: SegmentId,
+    pub(crate) segment: SegmentId,
+    pub(crate) look: usize,
+    pub(crate) max: usize,
+    pub(crate) into: &'a mut Vec<WireDelta>,
+}
+
+impl Inner {
+    /// Index of the entry with this sequence, or where it would be.
+    fn index_of(&self, seq: u64) -> usize {
+        let Some(front) = self.entries.front() else { return 0 };
+        // Sequences are dense but after recovery and compaction, so the guess is nearly always right.
+        let guess = seq.saturating_sub(front.seq) as usize;
+        if self.entries.get(guess).is_some_and(|entry| entry.seq == seq) {
+            return guess;
+        }
+        self.entries.partition_point(|entry| entry.seq < seq)
+    }
+
+    fn note_ack(&mut self, idx: usize, spec: &QueueSpec) {
+        let Some(entry) = self.entries.get(idx) else { return };
+        if matches!(entry.body, Body::There(_)) {
+            self.away -= 1;
+        }
+        if !spec.lane.is_standard() {
+            return;
+        }
+        let seq = entry.seq;
+        if seq < self.cut_seq {
+            self.note_range(seq);
+        } else if let (Some(_), Body::Here(msg)) = (spec.retention, &entry.body) {
+            self.passing.push((seq, msg.clone()));
+        }
+    }
+
+    fn note_range(&mut self, seq: u64) {
+        match self.acked.last_mut() {
+            Some((_, end)) if *end == seq => *end = seq + 1,
+            _ => self.acked.push((seq, seq + 1)),
+        }
+    }
+
+    fn mark(&self, seq: u64) -> Option<Mark> {
+        let idx = self.index_of(seq);
+        let entry = self.entries.get(idx).filter(|entry| entry.seq == seq && !entry.is_done)?;
+        Some(Mark { seq, attempts: entry.attempts, is_taken: entry.is_taken, fault: entry.fault.clone() })
+    }
+
+    fn set_idle(&mut self, is_idle: bool) -> Motion {
+        if self.is_idle == is_idle {
+            return 0;
+        }
+        self.is_idle = is_idle;
+        let waiting = self.waiting as Motion;
+        if is_idle { -waiting } else { waiting }
+    }
+}
+
+fn note_fault(entry: &mut Entry, error: &str) {
+    match &mut entry.fault {
+        Some(fault) => fault.last = error.into(),
+        none => *none = Some(Box::new(Fault { first: error.into(), last: error.into() })),
+    }
+}
