@@ -147,7 +147,10 @@ impl Catalog {
         type_name: &'static str,
         about: About,
         schema: Schema,
-        build: impl Fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Built, erased_serde::Error> + Send + Sync + 'static,
+        build: impl Fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Built, erased_serde::Error>
+        + Send
+        + Sync
+        + 'static,
     ) -> Self {
         assert!(self.manifest(type_name).is_none(), "gear type `{type_name}` is in the catalog twice");
         self.entries.push((Manifest { type_name, about, schema }, Arc::new(build)));
@@ -169,15 +172,13 @@ impl Catalog {
     ///
     /// # Errors
     /// When there is no such type, or its configuration is wrong.
-    pub fn build<'de>(
-        &self,
-        type_name: &str,
-        config: impl serde::Deserializer<'de>,
-    ) -> Result<Built, CatalogError> {
+    pub fn build<'de>(&self, type_name: &str, config: impl serde::Deserializer<'de>) -> Result<Built, CatalogError> {
         let Some((manifest, build)) = self.entries.iter().find(|(manifest, _)| manifest.type_name == type_name) else {
             let names = self.manifests().map(|manifest| manifest.type_name);
-            let remedy = nearest(type_name, names)
-                .map_or_else(|| "add yours with `Catalog::with`".to_owned(), |name| format!("use `{name}`, or add yours with `Catalog::with`"));
+            let remedy = nearest(type_name, names).map_or_else(
+                || "add yours with `Catalog::with`".to_owned(),
+                |name| format!("use `{name}`, or add yours with `Catalog::with`"),
+            );
             return Err(CatalogError::Unknown { found: type_name.to_owned(), remedy });
         };
         let mut config = <dyn erased_serde::Deserializer<'_>>::erase(config);

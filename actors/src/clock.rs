@@ -69,33 +69,47 @@ impl World for Machine {
     }
 }
 
-/// Randomness is fetched in blocks: a system call per id would cost more than the rest of an admission.
-const BLOCK_BYTES: usize = 2048;
-
+/// Randomness of one thread: a key that makes a block and is replaced by the block's head, so that a later leak of this
+/// memory tells nothing of what was given out before. A system call per id would cost more than the rest of an admission.
 struct Block {
-    bytes: [u8; BLOCK_BYTES],
+    bytes: [u8; Block::BYTES],
     left: usize,
 }
 
+impl Block {
+    const BYTES: usize = 2048;
+    const KEY_BYTES: usize = 32;
+
+    fn take(&mut self, bytes: &mut [u8]) {
+        for part in bytes.chunks_mut(Self::BYTES - Self::KEY_BYTES) {
+            if self.left < part.len() {
+                self.refill();
+            }
+            let from = self.left;
+            self.left -= part.len();
+            part.copy_from_slice(&self.bytes[self.left + Self::KEY_BYTES..from + Self::KEY_BYTES]);
+            self.bytes[self.left + Self::KEY_BYTES..from + Self::KEY_BYTES].fill(0);
+        }
+    }
+
+    fn refill(&mut self) {
+        let mut key = [0; Self::KEY_BYTES];
+        if self.bytes[..Self::KEY_BYTES] == key {
+            getrandom::fill(&mut key).expect("the system gives randomness");
+        } else {
+            key.copy_from_slice(&self.bytes[..Self::KEY_BYTES]);
+        }
+        blake3::Hasher::new_keyed(&key).finalize_xof().fill(&mut self.bytes);
+        self.left = Self::BYTES - Self::KEY_BYTES;
+    }
+}
+
 thread_local! {
-    static BLOCK: RefCell<Block> = const { RefCell::new(Block { bytes: [0; BLOCK_BYTES], left: 0 }) };
+    static BLOCK: RefCell<Block> = const { RefCell::new(Block { bytes: [0; Block::BYTES], left: 0 }) };
 }
 
 fn fill(bytes: &mut [u8]) {
-    BLOCK.with_borrow_mut(|block| {
-        if bytes.len() > BLOCK_BYTES {
-            return getrandom::fill(bytes).expect("the system gives randomness");
-        }
-        if block.left < bytes.len() {
-            getrandom::fill(&mut block.bytes).expect("the system gives randomness");
-            block.left = BLOCK_BYTES;
-        }
-        let from = block.left - bytes.len();
-        bytes.copy_from_slice(&block.bytes[from..block.left]);
-        // What was given out is not kept: a later leak of this memory must not tell earlier keys.
-        block.bytes[from..block.left].fill(0);
-        block.left = from;
-    });
+    BLOCK.with_borrow_mut(|block| block.take(bytes));
 }
 
 /// A world whose clocks follow tokio's (paused in tests) and whose chance is a seed.

@@ -75,7 +75,13 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    pub(crate) fn new(reach: Vec<Arc<Queue>>, is_reply: bool, unflushed_max: usize, gauge: Arc<Gauge>, gear: Option<Arc<Bell>>) -> Arc<Self> {
+    pub(crate) fn new(
+        reach: Vec<Arc<Queue>>,
+        is_reply: bool,
+        unflushed_max: usize,
+        gauge: Arc<Gauge>,
+        gear: Option<Arc<Bell>>,
+    ) -> Arc<Self> {
         let door = Arc::new(Self {
             reach,
             is_reply,

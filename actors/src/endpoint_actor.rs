@@ -56,9 +56,8 @@ impl Actor for EndpointActor {
         let task = tokio::spawn(async move {
             let run = AssertUnwindSafe(async move { endpoint.run(io).await });
             let result = run.catch_unwind().await;
-            let result = result.unwrap_or_else(|panic| {
-                Err(GearError::Broken(format!("panicked: {}", panic_text(&*panic)).into()))
-            });
+            let result = result
+                .unwrap_or_else(|panic| Err(GearError::Broken(format!("panicked: {}", panic_text(&*panic)).into())));
             if result.is_ok() {
                 cell.note_ended();
             }

@@ -47,7 +47,11 @@ impl Gate {
     pub(crate) fn close(&self) -> Exclusive<'_> {
         // Always in slot order, so that two closers cannot each hold half of the slots.
         Exclusive {
-            _slots: self.slots.iter().map(|slot| slot.lock().expect("no panic inside the gate: it ends the node")).collect(),
+            _slots: self
+                .slots
+                .iter()
+                .map(|slot| slot.lock().expect("no panic inside the gate: it ends the node"))
+                .collect(),
         }
     }
 }

@@ -100,8 +100,7 @@ impl Run {
     fn start(setup: GearSetup) -> Result<Self, GearError> {
         let GearSetup { gear, node, cell } = setup;
         let recovered = cell.memory().iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        let ctx =
-            StartContext { name: cell.name.clone(), entity: cell.entity, partition: cell.partition, recovered };
+        let ctx = StartContext { name: cell.name.clone(), entity: cell.entity, partition: cell.partition, recovered };
         let gear = gear.start(&ctx)?;
         cell.repeat_links();
         let Limits { .. } = node.settings.limits;
@@ -345,8 +344,7 @@ impl Run {
         self.outlet.begin_batch(self.node.wall_ns(), now_ns);
         for (key, generation) in due {
             let input = self.node.id_key.timer(self.cell.number, key, *generation);
-            let delivery =
-                Delivery { cause: Cause { input, wire: 0, gear: self.cell.number }, port_idx: None, after };
+            let delivery = Delivery { cause: Cause { input, wire: 0, gear: self.cell.number }, port_idx: None, after };
             match deliver(&mut self.outlet, delivery, |outlet| self.gear.on_timer(key, outlet)) {
                 Outcome::Done => {}
                 Outcome::Rejected(reason) => dead.push(self.bury_timer(delivery, key, &reason, 1)),
@@ -389,8 +387,12 @@ impl Run {
 
     /// A timer that cannot be handled is a dead letter like any other, with its key where a message has its fields.
     fn bury_timer(&self, delivery: Delivery, key: &str, error: &str, attempts: u32) -> crate::commit::Letter {
-        let mut msg =
-            FluxMsg::new(delivery.cause.input, fluxrig_protocol::Trace::default(), self.cell.entity, self.node.wall_ns());
+        let mut msg = FluxMsg::new(
+            delivery.cause.input,
+            fluxrig_protocol::Trace::default(),
+            self.cell.entity,
+            self.node.wall_ns(),
+        );
         msg.meta.set("fluxrig.timer", key);
         let note = DeadNote {
             gear: self.cell.name.clone(),

@@ -63,9 +63,8 @@ impl IdKey {
     }
 
     fn hash(self, bytes: &[u8]) -> [u8; 16] {
-        let mut hasher = self.hasher();
-        hasher.write(bytes);
-        hasher.finish128().as_bytes()
+        // In one go: half the cost of the streaming form for so few bytes.
+        self.hasher().hash(bytes).as_bytes()
     }
 
     fn hasher(self) -> SipHasher13 {

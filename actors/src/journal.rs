@@ -12,16 +12,19 @@ mod segment;
 mod storage;
 mod writer;
 
-pub use drive::Pace;
 pub use disk::Disk;
 pub use disk::real::RealDisk;
+pub use drive::Pace;
 pub use lock::Holder;
-pub use segment::{OpenError, OpenOptions, Recovery, SegmentStorage, open, rack_id};
+pub use segment::{
+    Damage, FORMAT_VERSION, OpenError, OpenOptions, RecoveredGroup, Recovery, Report, SegmentReport, SegmentStorage, Torn,
+    Unused, open, quarantine, rack_id, verify,
+};
 pub use storage::{BoxFuture, Group, GroupAt, Reader, SegmentId, Storage, StorageError, Task, Usage};
 pub use writer::{DiskOptions, JournalStats};
 
 pub(crate) use drive::{Control, spawn_task, spawn_thread};
-pub(crate) use image::{GearImage, Image, WireImage};
+pub(crate) use image::Image;
 pub(crate) use record::{
     Birth, Clock, Delta, GearDelta, Kind, Mark, NameRecord, Placed, RecordError, TimerRecord, WireDelta, encode,
 };

@@ -31,7 +31,11 @@ impl Actor for JournalActor {
     type State = JournalSetup;
     type Arguments = JournalSetup;
 
-    async fn pre_start(&self, me: ActorRef<JournalMsg>, setup: JournalSetup) -> Result<JournalSetup, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        me: ActorRef<JournalMsg>,
+        setup: JournalSetup,
+    ) -> Result<JournalSetup, ActorProcessingErr> {
         let writer = setup.writer.lock().expect("nothing panics while it is held").take();
         let writer = writer.ok_or("the journal's writer ended before; remedy: restart the rig, which recovers")?;
         match setup.pace {
@@ -46,7 +50,12 @@ impl Actor for JournalActor {
         Ok(setup)
     }
 
-    async fn handle(&self, _me: ActorRef<JournalMsg>, msg: JournalMsg, setup: &mut JournalSetup) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        _me: ActorRef<JournalMsg>,
+        msg: JournalMsg,
+        setup: &mut JournalSetup,
+    ) -> Result<(), ActorProcessingErr> {
         match msg {
             JournalMsg::Ended => {
                 setup.node.halt("the journal's writer has ended");

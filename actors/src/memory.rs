@@ -58,10 +58,6 @@ impl Memory {
         self.keys.iter().map(|(key, kept)| (key, &kept.value))
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.keys.is_empty() && self.timers.is_empty()
-    }
-
     /// Where the generations begin: zero with a journal, random without, since nothing else would outlive the process.
     pub(crate) fn start_generations(&mut self, at: u64) {
         self.generation = self.generation.max(at);
@@ -181,7 +177,8 @@ impl Memory {
             }
         }
         if next.is_none() {
-            for (key, timer) in self.timers.iter_mut().filter(|(_, timer)| timer.home != 0 && timer.home <= step.oldest) {
+            for (key, timer) in self.timers.iter_mut().filter(|(_, timer)| timer.home != 0 && timer.home <= step.oldest)
+            {
                 timer.home = step.segment;
                 let left_ns = timer.due_ns.saturating_sub(now_ns);
                 delta.timers.push((key.clone(), Some(TimerRecord { generation: timer.generation, left_ns })));
@@ -196,7 +193,12 @@ impl Memory {
     }
 
     /// Fills an empty memory with what was recovered. `due_ns` of each timer is already in this node's time.
-    pub(crate) fn recover(&mut self, keys: Vec<(SmolStr, Value, SegmentId)>, timers: Vec<RecoveredTimer>, generation: u64) {
+    pub(crate) fn recover(
+        &mut self,
+        keys: Vec<(SmolStr, Value, SegmentId)>,
+        timers: Vec<RecoveredTimer>,
+        generation: u64,
+    ) {
         self.generation = self.generation.max(generation);
         self.generation_home = 1;
         for (key, value, home) in keys {

@@ -350,6 +350,10 @@ impl Node {
             self.dead.ack_front(first, excess, &mut Vec::new());
         }
         self.dead_dropped.fetch_add(excess as u64, Ordering::Relaxed);
-        tracing::warn!(dropped = excess, max = self.settings.dead_letters_max, "oldest dead letters dropped from memory");
+        tracing::warn!(
+            dropped = excess,
+            max = self.settings.dead_letters_max,
+            "oldest dead letters dropped from memory"
+        );
     }
 }

@@ -152,7 +152,9 @@ pub enum PlanError {
         wire: String,
     },
     /// An input that nothing feeds.
-    #[error("gear `{gear}`: found input `{port}` without a wire, expected at least one; remedy: wire something to `{gear}.{port}`")]
+    #[error(
+        "gear `{gear}`: found input `{port}` without a wire, expected at least one; remedy: wire something to `{gear}.{port}`"
+    )]
     Unwired {
         /// The gear.
         gear: SmolStr,
@@ -160,7 +162,9 @@ pub enum PlanError {
         port: SmolStr,
     },
     /// Inputs of one gear that are partitioned differently.
-    #[error("gear `{gear}`: found inputs with {found} partitions, expected the same number on all; remedy: set `partitions` alike on every wire into it")]
+    #[error(
+        "gear `{gear}`: found inputs with {found} partitions, expected the same number on all; remedy: set `partitions` alike on every wire into it"
+    )]
     Partitions {
         /// The gear.
         gear: SmolStr,
@@ -168,19 +172,25 @@ pub enum PlanError {
         found: String,
     },
     /// A partitioned wire into an endpoint.
-    #[error("wire `{wire}`: found partitions into an endpoint, expected none; remedy: partition the wire into a gear before it")]
+    #[error(
+        "wire `{wire}`: found partitions into an endpoint, expected none; remedy: partition the wire into a gear before it"
+    )]
     PartitionedEndpoint {
         /// The wire.
         wire: String,
     },
     /// A standard wire without a journal.
-    #[error("wire `{wire}`: found a standard wire in a rig without a journal, expected one; remedy: give the rig a journal, or make the wire turbo")]
+    #[error(
+        "wire `{wire}`: found a standard wire in a rig without a journal, expected one; remedy: give the rig a journal, or make the wire turbo"
+    )]
     NoJournal {
         /// The wire.
         wire: String,
     },
     /// A gear with reply ports that does not say what its inputs feed.
-    #[error("gear `{gear}`: found reply ports and an input `{port}` that says not what it feeds, expected all to say; remedy: declare it with `input_feeding`")]
+    #[error(
+        "gear `{gear}`: found reply ports and an input `{port}` that says not what it feeds, expected all to say; remedy: declare it with `input_feeding`"
+    )]
     Feeds {
         /// The gear.
         gear: SmolStr,
@@ -188,7 +198,9 @@ pub enum PlanError {
         port: SmolStr,
     },
     /// A loop of gears through which a message could run for ever.
-    #[error("gear `{gear}`: found a cycle of gears through it, expected an endpoint in every cycle; remedy: break the cycle, or answer through an endpoint")]
+    #[error(
+        "gear `{gear}`: found a cycle of gears through it, expected an endpoint in every cycle; remedy: break the cycle, or answer through an endpoint"
+    )]
     Cycle {
         /// A gear on the cycle.
         gear: SmolStr,
@@ -279,7 +291,9 @@ impl Plan {
                     continue;
                 }
                 let outputs = self.parts[to].ports.outputs.len();
-                ports.extend((0..outputs).filter(|&idx| self.parts[to].ports.feeds(input_idx, idx)).map(|idx| (to, idx)));
+                ports.extend(
+                    (0..outputs).filter(|&idx| self.parts[to].ports.feeds(input_idx, idx)).map(|idx| (to, idx)),
+                );
             }
         }
         reached
@@ -310,9 +324,8 @@ impl Plan {
             return true;
         }
         let outputs = self.parts[waiting].ports.outputs.len();
-        (0..outputs).any(|port_idx| {
-            self.reach(waiting, port_idx).iter().any(|&line_idx| self.lines[line_idx].to.0 == endpoint)
-        })
+        (0..outputs)
+            .any(|port_idx| self.reach(waiting, port_idx).iter().any(|&line_idx| self.lines[line_idx].to.0 == endpoint))
     }
 }
 
@@ -356,7 +369,11 @@ fn find(
 
 /// The name that is fewest edits away, if it is near enough to be meant.
 pub fn nearest<'a>(found: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    names.map(|name| (edits(found, name), name)).min().filter(|(edits, name)| *edits <= 1 + name.len() / 3).map(|(_, name)| name)
+    names
+        .map(|name| (edits(found, name), name))
+        .min()
+        .filter(|(edits, name)| *edits <= 1 + name.len() / 3)
+        .map(|(_, name)| name)
 }
 
 /// Insertions, deletions, replacements and swaps of neighbours between two names.
@@ -442,7 +459,9 @@ fn check_cycles(parts: &[Part], lines: &[Line], errors: &mut Vec<PlanError>) {
                 }
                 is_cycle |= to == start;
                 let ports_to = &parts[to].ports;
-                ports.extend((0..ports_to.outputs.len()).filter(|&idx| ports_to.feeds(input_idx, idx)).map(|idx| (to, idx)));
+                ports.extend(
+                    (0..ports_to.outputs.len()).filter(|&idx| ports_to.feeds(input_idx, idx)).map(|idx| (to, idx)),
+                );
             }
         }
         if is_cycle {

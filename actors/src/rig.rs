@@ -129,7 +129,9 @@ pub enum RigError {
     #[error(transparent)]
     Plan(#[from] PlanErrors),
     /// The journal's directory cannot be used.
-    #[error("journal directory: found it unusable ({0}), expected a writable directory; remedy: mend its permissions or choose another")]
+    #[error(
+        "journal directory: found it unusable ({0}), expected a writable directory; remedy: mend its permissions or choose another"
+    )]
     Directory(#[source] std::io::Error),
     /// The journal does not open.
     #[error(transparent)]
@@ -141,7 +143,9 @@ pub enum RigError {
     #[error("journal: {0}")]
     Record(String),
     /// Messages or state of gears that this rig does not have.
-    #[error("journal: found {0}, expected only what this rig has; remedy: bring those gears back, or start with orphans sent to the dead-letter wire (`--orphans dlq`)")]
+    #[error(
+        "journal: found {0}, expected only what this rig has; remedy: bring those gears back, or start with orphans sent to the dead-letter wire (`--orphans dlq`)"
+    )]
     Orphans(String),
     /// An actor did not start.
     #[error(transparent)]

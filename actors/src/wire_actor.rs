@@ -38,7 +38,12 @@ impl Actor for WireActor {
         Ok(setup)
     }
 
-    async fn handle(&self, _me: ActorRef<WireMsg>, msg: WireMsg, setup: &mut WireSetup) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        _me: ActorRef<WireMsg>,
+        msg: WireMsg,
+        setup: &mut WireSetup,
+    ) -> Result<(), ActorProcessingErr> {
         match msg {
             WireMsg::Page => {
                 setup.bell.answer();
@@ -66,7 +71,9 @@ pub(crate) enum PageError {
         #[source]
         source: StorageError,
     },
-    #[error("wire `{wire}`: a waiting message read back from the journal does not decode: {reason}; remedy: run `fluxrig journal verify`")]
+    #[error(
+        "wire `{wire}`: a waiting message read back from the journal does not decode: {reason}; remedy: run `fluxrig journal verify`"
+    )]
     Decode { wire: String, reason: String },
 }
 
@@ -82,8 +89,7 @@ pub(crate) fn page(queue: &Queue, reader: &dyn Reader, limits: Limits) -> Result
         let wire = || queue.spec.wire.to_string();
         let body = reader.read(at).map_err(|source| PageError::Storage { wire: wire(), source })?;
         for (seq, position) in group {
-            let msg = body_at(&body, position, limits)
-                .map_err(|reason| PageError::Decode { wire: wire(), reason })?;
+            let msg = body_at(&body, position, limits).map_err(|reason| PageError::Decode { wire: wire(), reason })?;
             read.push((seq, msg));
         }
     }

@@ -9,7 +9,7 @@ mod writer;
 
 pub(crate) use error::Step;
 pub use error::{DecodeError, Fault, Field};
-pub(crate) use measure::{Measure, blame_map, blame_meta};
+pub(crate) use measure::{Measure, Memo, blame_map, blame_meta};
 pub(crate) use reader::Reader;
 pub(crate) use writer::{ARRAY, BYTES, MAP, TEXT, UNSIGNED, head, head_len, int, int_len, map, meta};
 

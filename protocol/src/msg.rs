@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 pub use encode::EncodeError;
 pub use unknown::Unknown;
 
-use crate::{EntityId, FluxId, LimitError, Limits, Map, Meta, Trace, cbor::Measure, value::Extent};
+use crate::{EntityId, FluxId, LimitError, Limits, Map, Meta, Trace, cbor::{Measure, Memo}, value::Extent};
 
 /// A message. A copy costs one atomic increment; reading goes through [`Body`], and so does writing, which first
 /// copies the body when others hold it too and then forgets what was known about the old version.
@@ -81,7 +81,7 @@ struct Inner {
     body: Body,
     encoded: OnceLock<Bytes>,
     /// Extents of the content, without hops and numbers: those may change and it stays true.
-    measured: OnceLock<Measure>,
+    measured: Memo,
 }
 
 impl Body {
@@ -101,6 +101,19 @@ impl Body {
             expires: None,
             return_to: None,
             unknown: Unknown::default(),
+        }
+    }
+
+    /// A copy whose hops are moved as one block and not one by one: this is done at nearly every hop.
+    fn copied(&self) -> Self {
+        Self {
+            path: Path::from_slice(&self.path),
+            meta: self.meta.clone(),
+            data: self.data.clone(),
+            raw: self.raw.clone(),
+            return_to: self.return_to.clone(),
+            unknown: self.unknown.clone(),
+            ..*self
         }
     }
 
@@ -135,7 +148,7 @@ impl FluxMsg {
             return Err(LimitError::Hops { found: body.path.len(), limit: limits.hops });
         }
         let measure = self.0.measured.get_or_init(|| body.measure());
-        if measure.fits(limits) { Ok(()) } else { Err(encode::blame(body, measure, limits)) }
+        if measure.fits(limits) { Ok(()) } else { Err(encode::blame(body, &measure, limits)) }
     }
 
     /// What the runtime changes at each emit: new id, source, one hop. Content and its check stay as they are.
@@ -179,13 +192,13 @@ impl FluxMsg {
 impl Clone for Inner {
     /// Made only in order to be changed, so the encoding is not worth copying.
     fn clone(&self) -> Self {
-        Self { body: self.body.clone(), encoded: OnceLock::new(), measured: self.measured.clone() }
+        Self { body: self.body.copied(), encoded: OnceLock::new(), measured: self.measured.clone() }
     }
 }
 
 impl From<Body> for FluxMsg {
     fn from(body: Body) -> Self {
-        Self(Arc::new(Inner { body, encoded: OnceLock::new(), measured: OnceLock::new() }))
+        Self(Arc::new(Inner { body, encoded: OnceLock::new(), measured: Memo::default() }))
     }
 }
 
@@ -201,7 +214,7 @@ impl DerefMut for FluxMsg {
     fn deref_mut(&mut self) -> &mut Body {
         let inner = Arc::make_mut(&mut self.0);
         inner.encoded.take();
-        inner.measured.take();
+        inner.measured.forget();
         &mut inner.body
     }
 }

@@ -192,7 +192,8 @@ impl Effects {
     /// Certainly not started: they are not *maybe sent* when the next endpoint takes them.
     fn give_back(&mut self) {
         for (inlet_idx, inlet) in self.cell.wiring().inlets.iter().enumerate() {
-            let seqs = self.parked.iter().filter(|parked| parked.inlet_idx == inlet_idx).map(|parked| parked.effect.seq);
+            let seqs =
+                self.parked.iter().filter(|parked| parked.inlet_idx == inlet_idx).map(|parked| parked.effect.seq);
             let gate = inlet.queue.spec.lane.is_standard().then(|| self.node.gate.enter());
             let motion = inlet.queue.untake(seqs);
             if gate.is_some() {

@@ -113,13 +113,8 @@ impl Carrying {
                         break;
                     }
                     Some(cell) => {
-                        let mut carry = MemoryCarry {
-                            cursor: key.clone(),
-                            oldest: target,
-                            segment,
-                            look,
-                            into: &mut delta.gears,
-                        };
+                        let mut carry =
+                            MemoryCarry { cursor: key.clone(), oldest: target, segment, look, into: &mut delta.gears };
                         match cell.memory().carry(cell.number, now_ns, &mut carry) {
                             Some(next) => {
                                 *key = next;
@@ -149,10 +144,9 @@ fn carry_names(
     for (name, home) in names.iter_mut().filter(|(_, home)| *home <= target) {
         *home = segment;
         delta.names.push(name.clone());
-        if name.kind == Kind::Wire {
-            if let Some(queue) = node.queues.iter().find(|queue| queue.spec.number == name.number) {
+        if name.kind == Kind::Wire
+            && let Some(queue) = node.queues.iter().find(|queue| queue.spec.number == name.number) {
                 delta.wires.push(queue.identity());
             }
-        }
     }
 }

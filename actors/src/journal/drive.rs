@@ -40,11 +40,7 @@ pub(crate) struct Control {
 
 impl Control {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            order: AtomicU8::new(RUN),
-            finished: watch::Sender::new(false),
-            figures: Mutex::default(),
-        })
+        Arc::new(Self { order: AtomicU8::new(RUN), finished: watch::Sender::new(false), figures: Mutex::default() })
     }
 
     /// Last cut, last flush, clean mark, end.
@@ -62,10 +58,6 @@ impl Control {
     pub(crate) async fn finished(&self) {
         // The sender lives in `self`, so this cannot fail.
         drop(self.finished.subscribe().wait_for(|finished| *finished).await);
-    }
-
-    pub(crate) fn is_finished(&self) -> bool {
-        *self.finished.borrow()
     }
 
     pub(crate) fn figures(&self) -> (JournalStats, Usage) {

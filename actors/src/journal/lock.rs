@@ -5,7 +5,7 @@ use std::io;
 use super::disk::{Disk, Lock};
 
 /// Name of the lock file.
-pub const LOCK_FILE: &str = "lock";
+pub(super) const LOCK_FILE: &str = "lock";
 
 /// Who holds a data directory; written into the lock file for whoever is refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,12 +29,7 @@ impl Holder {
         let mut random = [0; 8];
         disk.random(&mut random)?;
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
-        Ok(Holder {
-            pid: std::process::id(),
-            host,
-            incarnation: u64::from_le_bytes(random),
-            started: started.into(),
-        })
+        Ok(Holder { pid: std::process::id(), host, incarnation: u64::from_le_bytes(random), started: started.into() })
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -71,7 +66,7 @@ impl std::fmt::Display for Holder {
 }
 
 /// The directory is ours until this is dropped.
-pub struct DirLock {
+pub(super) struct DirLock {
     _held: Box<dyn Send + Sync>,
 }
 
@@ -79,7 +74,7 @@ pub struct DirLock {
 ///
 /// # Errors
 /// `Ok(Err(holder))` when another process has it, `Err` when the system refuses.
-pub fn acquire(disk: &dyn Disk, holder: &Holder) -> io::Result<Result<DirLock, Holder>> {
+pub(super) fn acquire(disk: &dyn Disk, holder: &Holder) -> io::Result<Result<DirLock, Holder>> {
     Ok(match disk.try_lock(LOCK_FILE, &holder.encode())? {
         Lock::Held(held) => Ok(DirLock { _held: held }),
         Lock::Taken(found) => Err(Holder::decode(&found)),

@@ -26,9 +26,13 @@ use crate::wire::{Body, DeadNote, Entry, Fault, Position};
 /// A body of a group that does not say what this version understands.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecordError {
-    #[error("journal group at byte {offset} of its body: found {found}, expected {expected}; remedy: run `fluxrig journal verify`")]
+    #[error(
+        "journal group at byte {offset} of its body: found {found}, expected {expected}; remedy: run `fluxrig journal verify`"
+    )]
     Shape { offset: usize, found: String, expected: &'static str },
-    #[error("journal group at byte {offset} of its body: found key {key}, which this version does not know; remedy: use the version that wrote it")]
+    #[error(
+        "journal group at byte {offset} of its body: found key {key}, which this version does not know; remedy: use the version that wrote it"
+    )]
     Unknown { offset: usize, key: u64 },
 }
 
@@ -211,7 +215,10 @@ struct Cbor<'a> {
 }
 
 impl Cbor<'_> {
-    fn put(&mut self, write: impl FnOnce(&mut Encoder<&mut Vec<u8>>) -> Result<(), minicbor::encode::Error<std::convert::Infallible>>) {
+    fn put(
+        &mut self,
+        write: impl FnOnce(&mut Encoder<&mut Vec<u8>>) -> Result<(), minicbor::encode::Error<std::convert::Infallible>>,
+    ) {
         write(&mut Encoder::new(&mut *self.out)).expect("writing to memory does not fail");
     }
 
@@ -288,11 +295,7 @@ impl Cbor<'_> {
         Ok(())
     }
 
-    fn birth<E>(
-        &mut self,
-        birth: &Birth,
-        read: &mut dyn FnMut(Position) -> Result<Bytes, E>,
-    ) -> Result<(u32, u32), E> {
+    fn birth<E>(&mut self, birth: &Birth, read: &mut dyn FnMut(Position) -> Result<Bytes, E>) -> Result<(u32, u32), E> {
         self.array(6);
         self.uint(birth.seq);
         self.uint(birth.attempts);
@@ -530,7 +533,11 @@ impl<'b> Tokens<'b> {
         let offset = self.decoder.position();
         let state = self.uint()?;
         if state > 7 {
-            return Err(RecordError::Shape { offset, found: format!("state {state}"), expected: "a state of three bits" });
+            return Err(RecordError::Shape {
+                offset,
+                found: format!("state {state}"),
+                expected: "a state of three bits",
+            });
         }
         let fault = self.fault()?;
         let dead = self.dead()?;

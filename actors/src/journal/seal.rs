@@ -3,27 +3,28 @@
 
 use std::io;
 
-use aes_gcm::{Aes256Gcm, Key, KeyInit, Nonce, Tag, aead::AeadInOut, aead::inout::InOutBuf};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, Tag, UnboundKey};
 
 use super::disk::{Disk, read_up_to};
 
 /// Name of the key file.
-pub const KEY_FILE: &str = "rack.key";
+pub(super) const KEY_FILE: &str = "rack.key";
+const KEY_FILE_NEW: &str = "rack.key.new";
 /// Length of a key, in bytes.
-pub const KEY_BYTES: usize = 32;
+pub(super) const KEY_BYTES: usize = 32;
 /// Length of an authentication tag, in bytes.
-pub const TAG_BYTES: usize = 16;
+pub(super) const TAG_BYTES: usize = 16;
 /// Length of a nonce, in bytes.
-pub const NONCE_BYTES: usize = 12;
+pub(super) const NONCE_BYTES: usize = 12;
 
 /// What was sealed does not open: another key, or changed bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("seal: the tag does not fit the key and the bytes")]
-pub struct Unsealed;
+pub(super) struct Unsealed;
 
 /// A segment's key in wrapped form, as its header keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WrappedKey {
+pub(super) struct WrappedKey {
     /// Drawn at random for each wrapping.
     pub nonce: [u8; NONCE_BYTES],
     /// The key, sealed.
@@ -33,21 +34,21 @@ pub struct WrappedKey {
 }
 
 /// The rack's key: it wraps segment keys and nothing else.
-pub struct RackKey {
+pub(super) struct RackKey {
     id: [u8; 16],
-    cipher: Aes256Gcm,
+    cipher: LessSafeKey,
 }
 
 impl RackKey {
     /// From the 32 bytes of the key file.
-    pub fn new(bytes: [u8; KEY_BYTES]) -> RackKey {
+    pub(super) fn new(bytes: [u8; KEY_BYTES]) -> RackKey {
         let mut id = [0; 16];
         id.copy_from_slice(&blake3::derive_key("fluxrig journal 2026 rack key id", &bytes)[..16]);
-        RackKey { id, cipher: Aes256Gcm::new(&Key::<Aes256Gcm>::from(bytes)) }
+        RackKey { id, cipher: cipher(bytes) }
     }
 
     /// Names the key without revealing it.
-    pub fn id(&self) -> [u8; 16] {
+    pub(super) fn id(&self) -> [u8; 16] {
         self.id
     }
 
@@ -55,7 +56,7 @@ impl RackKey {
     ///
     /// # Errors
     /// When the system refuses, or the file has another length.
-    pub fn load(disk: &dyn Disk) -> io::Result<Option<RackKey>> {
+    pub(super) fn load(disk: &dyn Disk) -> io::Result<Option<RackKey>> {
         let file = match disk.open(KEY_FILE) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
@@ -71,16 +72,19 @@ impl RackKey {
     ///
     /// # Errors
     /// When the system refuses or the file exists.
-    pub fn create(disk: &dyn Disk) -> io::Result<RackKey> {
+    pub(super) fn create(disk: &dyn Disk) -> io::Result<RackKey> {
         let mut bytes = [0; KEY_BYTES];
         disk.random(&mut bytes)?;
-        let file = disk.create_new(KEY_FILE)?;
-        let written = file.write_at(&bytes, 0).and_then(|()| file.sync_data()).and_then(|()| disk.sync_dir());
-        if let Err(error) = written {
-            // Half a key would be refused at the next start although nothing was ever sealed under it.
-            drop(disk.remove(KEY_FILE));
-            return Err(error);
+        // Under another name until it is whole: half a key file would be refused at the next start.
+        match disk.remove(KEY_FILE_NEW) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
+        let file = disk.create_new(KEY_FILE_NEW)?;
+        file.write_at(&bytes, 0)?;
+        file.sync_data()?;
+        disk.rename(KEY_FILE_NEW, KEY_FILE)?;
+        disk.sync_dir()?;
         Ok(RackKey::new(bytes))
     }
 
@@ -88,7 +92,7 @@ impl RackKey {
     ///
     /// # Errors
     /// When the disk has no randomness.
-    pub fn new_segment_key(&self, disk: &dyn Disk, context: &[u8]) -> io::Result<(SegmentKey, WrappedKey)> {
+    pub(super) fn new_segment_key(&self, disk: &dyn Disk, context: &[u8]) -> io::Result<(SegmentKey, WrappedKey)> {
         let mut nonce = [0; NONCE_BYTES];
         let mut key = [0; KEY_BYTES];
         disk.random(&mut nonce)?;
@@ -96,24 +100,20 @@ impl RackKey {
         let mut sealed = key;
         let tag = self
             .cipher
-            .encrypt_inout_detached(&Nonce::from(nonce), context, sealed.as_mut_slice().into())
+            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(context), &mut sealed)
             .map_err(|_| io::Error::other("a key of 32 bytes could not be wrapped"))?;
-        Ok((SegmentKey::new(key), WrappedKey { nonce, sealed, tag: tag.into() }))
+        Ok((SegmentKey::new(key), WrappedKey { nonce, sealed, tag: tag_bytes(&tag) }))
     }
 
     /// Opens a wrapped segment key.
     ///
     /// # Errors
     /// When the key, the context or the wrapped bytes are not those of the wrapping.
-    pub fn unwrap_segment_key(&self, wrapped: &WrappedKey, context: &[u8]) -> Result<SegmentKey, Unsealed> {
+    pub(super) fn unwrap_segment_key(&self, wrapped: &WrappedKey, context: &[u8]) -> Result<SegmentKey, Unsealed> {
         let mut key = wrapped.sealed;
+        let nonce = Nonce::assume_unique_for_key(wrapped.nonce);
         self.cipher
-            .decrypt_inout_detached(
-                &Nonce::from(wrapped.nonce),
-                context,
-                key.as_mut_slice().into(),
-                &Tag::from(wrapped.tag),
-            )
+            .open_in_place_separate_tag(nonce, Aad::from(context), Tag::from(wrapped.tag), &mut key, 0..)
             .map_err(|_| Unsealed)?;
         Ok(SegmentKey::new(key))
     }
@@ -121,45 +121,49 @@ impl RackKey {
 
 /// The key of one segment. It never leaves this value; the bytes are not kept.
 #[derive(Clone)]
-pub struct SegmentKey(Aes256Gcm);
+pub(super) struct SegmentKey(LessSafeKey);
 
 impl SegmentKey {
     fn new(bytes: [u8; KEY_BYTES]) -> SegmentKey {
-        SegmentKey(Aes256Gcm::new(&Key::<Aes256Gcm>::from(bytes)))
+        SegmentKey(cipher(bytes))
     }
 
     /// Seals `plain` into `sealed` of the same length. `counter` must never be used twice with this key.
     ///
     /// # Panics
     /// When the lengths differ.
-    pub fn seal(&self, counter: u64, context: &[u8], plain: &[u8], sealed: &mut [u8]) -> [u8; TAG_BYTES] {
-        let buffer = InOutBuf::new(plain, sealed).expect("both sides have the length of the body");
+    pub(super) fn seal(&self, counter: u64, context: &[u8], plain: &[u8], sealed: &mut [u8]) -> [u8; TAG_BYTES] {
+        sealed.copy_from_slice(plain);
         let tag = self
             .0
-            .encrypt_inout_detached(&nonce(counter), context, buffer)
+            .seal_in_place_separate_tag(nonce(counter), Aad::from(context), sealed)
             .expect("a body is limited far below the 64 GiB that the cipher allows");
-        tag.into()
+        tag_bytes(&tag)
     }
 
     /// Opens what was sealed, in place. On failure the bytes are unspecified.
     ///
     /// # Errors
     /// When the key, counter, context or bytes are not those of the sealing.
-    pub fn open(
-        &self,
-        counter: u64,
-        context: &[u8],
-        bytes: &mut [u8],
-        tag: &[u8; TAG_BYTES],
-    ) -> Result<(), Unsealed> {
+    pub(super) fn open(&self, counter: u64, context: &[u8], bytes: &mut [u8], tag: &[u8; TAG_BYTES]) -> Result<(), Unsealed> {
         self.0
-            .decrypt_inout_detached(&nonce(counter), context, bytes.into(), &Tag::from(*tag))
+            .open_in_place_separate_tag(nonce(counter), Aad::from(context), Tag::from(*tag), bytes, 0..)
+            .map(|_| ())
             .map_err(|_| Unsealed)
     }
 }
 
-fn nonce(counter: u64) -> Nonce<<Aes256Gcm as aes_gcm::aead::AeadCore>::NonceSize> {
+fn cipher(bytes: [u8; KEY_BYTES]) -> LessSafeKey {
+    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &bytes).expect("the key has the cipher's length"))
+}
+
+fn tag_bytes(tag: &Tag) -> [u8; TAG_BYTES] {
+    tag.as_ref().try_into().expect("the tag has the cipher's length")
+}
+
+// Ring's own key type counts nonces by itself; ours are offsets, which it calls less safe: see `seal`.
+fn nonce(counter: u64) -> Nonce {
     let mut bytes = [0; NONCE_BYTES];
     bytes[..8].copy_from_slice(&counter.to_le_bytes());
-    Nonce::from(bytes)
+    Nonce::assume_unique_for_key(bytes)
 }

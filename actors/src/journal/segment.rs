@@ -8,6 +8,7 @@
 //! | `lock` | locked while a process has the journal; who that is, as text |
 //! | `rack.key` | 32 random bytes, mode 0600; wraps segment keys |
 //! | `0000000a.seg` | segment 10, eight hexadecimal digits; all zeros until its first group is written |
+//! | `0000000a.next` | segment 10 while its zeros are being written |
 //! | `0000000a.seg.quarantined` | put aside by an operator, never read |
 //!
 //! # Segment, format version 1; all integers little-endian
@@ -86,22 +87,25 @@ mod file;
 mod format;
 mod prepare;
 mod recover;
+mod repair;
 
 mod scan;
+mod survey;
 #[cfg(test)]
 mod tests;
 
 pub use error::{Damage, OpenError};
-pub use format::{ALIGN_BYTES, BODY_BYTES_MAX, FORMAT_VERSION, GROUP_HEADER_BYTES, HEADER_BYTES, Link};
+pub use format::FORMAT_VERSION;
+use format::{BODY_BYTES_MAX, HEADER_BYTES, Link};
 pub use recover::{RecoveredGroup, Recovery, Torn, Unused, open};
-
+pub use repair::{Report, SegmentReport, quarantine, verify};
 
 use file::{SegmentFile, name_of};
 use format::{GroupHeader, Hash, SegmentHeader, group_bytes};
 use prepare::Preparer;
 
 /// Smallest segment.
-pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+pub(super) const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 
 /// How to open a journal.
 #[derive(Clone, Debug)]
@@ -179,6 +183,8 @@ pub struct SegmentStorage {
 struct Shared {
     disk: Arc<dyn Disk>,
     readable: RwLock<BTreeMap<SegmentId, Arc<SegmentFile>>>,
+    // The first segment that this process may write.
+    own_from: SegmentId,
     // Every segment file on disk, readable or not, with its length.
     files: Mutex<BTreeMap<SegmentId, u64>>,
 }
@@ -231,22 +237,21 @@ impl SegmentStorage {
             let expected = format!("{} to {known}", self.base.link.epoch);
             return Err(StorageError::Order { what: "durable epoch", found: durable_epoch, expected });
         }
-        if let Some(writing) = self.writing.take() {
+        if let Some(writing) = &self.writing {
             writing.segment.give_up();
-            self.may_repeat = true;
         }
+        // The file is taken now, so that a caller without room learns it here and not with its merged group in hand;
+        // nothing else has changed then, so the same call may be made again.
+        let prepared = self
+            .preparer
+            .take(self.next)
+            .map_err(|error| StorageError::io(&name_of(self.next), "prepare a segment", error))?;
+        self.preparer.adopt(self.next, prepared);
         self.advance_base(durable_epoch);
-        self.durable_epoch = self.base.link.epoch;
-        for point in self.above.drain(..) {
-            self.shared.make_void_behind(self.base.link, point.link.segment);
-        }
-        // The file is taken now, so that a caller without room learns it here and not with its merged group in hand.
-        let next = self.current();
-        let prepared = self.preparer.take(next).map_err(|error| {
-            StorageError::io(&name_of(next), "prepare a segment", error)
-        })?;
-        self.shared.files().insert(next, prepared.bytes);
-        self.preparer.adopt(next, prepared);
+        self.durable_epoch = durable_epoch;
+        self.may_repeat |= self.writing.take().is_some();
+        self.shared.make_void_behind(self.base.link);
+        self.above.clear();
         Ok(())
     }
 
@@ -440,10 +445,11 @@ impl Storage for SegmentStorage {
     }
 
     fn usage(&self) -> Usage {
+        let prepared = self.preparer.ready_bytes();
         let files = self.shared.files();
         Usage {
-            bytes: files.values().sum(),
-            segments: files.len(),
+            bytes: files.values().sum::<u64>() + prepared.unwrap_or(0),
+            segments: files.len() + usize::from(prepared.is_some()),
             oldest: files.keys().next().copied().unwrap_or_else(|| self.current()),
             newest: self.current(),
             free_bytes: self.disk.free_bytes(),
@@ -456,10 +462,11 @@ impl Shared {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    // What `last` and the segments before it hold behind `link` no longer counts.
-    fn make_void_behind(&self, link: Link, last: SegmentId) {
+    // What this process wrote behind `link` no longer counts. What it recovered stays readable, since the caller may
+    // need it for the group that merges it.
+    fn make_void_behind(&self, link: Link) {
         let readable = self.readable.read().unwrap_or_else(PoisonError::into_inner);
-        for (id, segment) in readable.range(link.segment..=last) {
+        for (id, segment) in readable.range(link.segment.max(self.own_from)..) {
             segment.make_void_from(if *id == link.segment { link.offset } else { 0 });
         }
     }

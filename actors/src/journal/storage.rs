@@ -120,7 +120,9 @@ pub trait Reader: Send + Sync {
 #[non_exhaustive]
 pub enum StorageError {
     /// No room on the disk.
-    #[error("{file}: no room left while trying to {action}; remedy: free space on the disk of the data directory, the journal goes on by itself")]
+    #[error(
+        "{file}: no room left while trying to {action}; remedy: free space on the disk of the data directory, the journal goes on by itself"
+    )]
     Full {
         /// The file concerned.
         file: String,
@@ -142,7 +144,9 @@ pub enum StorageError {
         source: io::Error,
     },
     /// An earlier failure made the segment final.
-    #[error("{file}: an earlier write or flush failed, so nothing more is written to it; remedy: begin a new segment with `replace`")]
+    #[error(
+        "{file}: an earlier write or flush failed, so nothing more is written to it; remedy: begin a new segment with `replace`"
+    )]
     Final {
         /// The file concerned.
         file: String,
@@ -160,7 +164,9 @@ pub enum StorageError {
         expected: String,
     },
     /// The group was given up by `replace`.
-    #[error("{at}: the group is void since its segment was replaced, expected one that counts; remedy: take the body from the group that merged it")]
+    #[error(
+        "{at}: the group is void since its segment was replaced, expected one that counts; remedy: take the body from the group that merged it"
+    )]
     Void {
         /// The group asked for.
         at: GroupAt,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::carry::{Carrying, CarryStep};
+use super::carry::{CarryStep, Carrying};
 use super::record::{self, Clock, Delta, NameRecord, Placed};
 use super::{Group, GroupAt, Reader, SegmentId, Storage, StorageError};
 use crate::node::{Marks, Node};
@@ -167,12 +167,8 @@ impl Writer {
         drop(gate);
         self.stats.carried += carried;
         delta.unclean_starts = self.unclean_starts.take();
-        delta.clock = Clock {
-            epoch,
-            wall_ns: node.wall_ns(),
-            boot_id: node.world.boot_id(),
-            boot_ns: node.world.boot_ns(),
-        };
+        delta.clock =
+            Clock { epoch, wall_ns: node.wall_ns(), boot_id: node.world.boot_id(), boot_ns: node.world.boot_ns() };
         is_flush |= delta.unclean_starts.is_some() || !delta.names.is_empty();
         let births: usize = delta.wires.iter().map(|wire| wire.births.len()).sum();
         *self.births_by_segment.entry(segment).or_default() += births as u64;

@@ -110,7 +110,6 @@ impl Build {
                     let spec = QueueSpec {
                         idx: queues.len(),
                         wire: line.name.clone(),
-                        partition,
                         number: name.number,
                         incarnation: name.incarnation,
                         lane: line.options.lane,
@@ -136,7 +135,17 @@ impl Build {
         for (part_idx, part) in self.plan.parts.iter().enumerate() {
             let lane = self.plan.lane_of(part_idx);
             let of_part = (0..self.plan.partitions[part_idx].get())
-                .map(|partition| self.cell(part, partition, lane, image, numbers, &bells[part_idx][partition as usize], self.plan.partitions[part_idx].get()))
+                .map(|partition| {
+                    self.cell(
+                        part,
+                        partition,
+                        lane,
+                        image,
+                        numbers,
+                        &bells[part_idx][partition as usize],
+                        self.plan.partitions[part_idx].get(),
+                    )
+                })
                 .collect();
             cells.push(of_part);
         }
@@ -149,7 +158,6 @@ impl Build {
         let spec = QueueSpec {
             idx,
             wire: DEAD.into(),
-            partition: 0,
             number: name.number,
             incarnation: name.incarnation,
             lane,
@@ -212,7 +220,8 @@ impl Build {
                     for live in image.wires[&name.number].live.values() {
                         let body = reader.read(live.position.at)?;
                         let msg = body_at(&body, live.position, self.settings.limits).map_err(RigError::Record)?;
-                        let flags = if live.is_taken { msg.flags.with(fluxrig_protocol::Flags::MAYBE_SENT) } else { msg.flags };
+                        let flags =
+                            if live.is_taken { msg.flags.with(fluxrig_protocol::Flags::MAYBE_SENT) } else { msg.flags };
                         letters.push((msg.with_flags(flags), crate::wire::After::NOTHING, Some(Arc::clone(&note))));
                     }
                 }
@@ -247,7 +256,10 @@ impl Build {
         }
         let is_careful = unclean_starts >= 2;
         if is_careful {
-            tracing::warn!(unclean_starts, "unclean starts in a row: messages are handled one by one, each attempt durable first");
+            tracing::warn!(
+                unclean_starts,
+                "unclean starts in a row: messages are handled one by one, each attempt durable first"
+            );
         }
         Node::new(NodeParts {
             settings: self.settings.clone(),
@@ -273,7 +285,8 @@ impl Build {
         for (part_idx, part) in plan.parts.iter().enumerate() {
             let outs: Vec<Vec<Arc<Wire>>> = (0..part.ports.outputs.len())
                 .map(|port_idx| {
-                    let lines = plan.lines.iter().zip(&stock.wires).filter(|(line, _)| line.from == (part_idx, port_idx));
+                    let lines =
+                        plan.lines.iter().zip(&stock.wires).filter(|(line, _)| line.from == (part_idx, port_idx));
                     lines.map(|(_, wire)| Arc::clone(wire)).collect()
                 })
                 .collect();
@@ -373,7 +386,8 @@ impl Build {
             });
             // Its writer lives as long as the process: a restart is a restart of the rig.
             let never = Backoff::new(Duration::ZERO, Duration::ZERO);
-            core = core.child(child.backoff(never).shutdown(fluxrig_supervision::Shutdown::Timeout(Duration::from_secs(60))));
+            core = core
+                .child(child.backoff(never).shutdown(fluxrig_supervision::Shutdown::Timeout(Duration::from_secs(60))));
         }
         core = core.intensity(0, Duration::from_secs(60)).child(ChildSpec::supervisor("scenario", scenario));
         SupervisorSpec::one_for_one().intensity(0, Duration::from_secs(60)).child(ChildSpec::supervisor("core", core))

@@ -46,7 +46,9 @@ pub enum LetterError {
         seq: u64,
     },
     /// The wire it came on is not there.
-    #[error("dead letter {seq}: found no wire `{wire}` in this rig, expected the one it came on; remedy: purge it, or start the rig that has the wire")]
+    #[error(
+        "dead letter {seq}: found no wire `{wire}` in this rig, expected the one it came on; remedy: purge it, or start the rig that has the wire"
+    )]
     NoWire {
         /// The number.
         seq: u64,
@@ -54,13 +56,17 @@ pub enum LetterError {
         wire: SmolStr,
     },
     /// Its effect may have happened.
-    #[error("dead letter {seq}: found one that may have been sent, expected the operator's word; remedy: check with the peer, then replay it as maybe sent")]
+    #[error(
+        "dead letter {seq}: found one that may have been sent, expected the operator's word; remedy: check with the peer, then replay it as maybe sent"
+    )]
     MaybeSent {
         /// The number.
         seq: u64,
     },
     /// No such wire, or it does not retain.
-    #[error("wire `{wire}`: found none of this name that retains, expected a wire with `retention`; remedy: set it and run again")]
+    #[error(
+        "wire `{wire}`: found none of this name that retains, expected a wire with `retention`; remedy: set it and run again"
+    )]
     NotRetained {
         /// The wire.
         wire: String,

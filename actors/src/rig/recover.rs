@@ -27,11 +27,7 @@ pub(crate) struct Opened {
 }
 
 /// Opens the journal; what was not proven to be on disk is merged, written again and flushed (HEART §9.5).
-pub(crate) async fn open_journal(
-    name: &str,
-    options: &JournalOptions,
-    world: &dyn World,
-) -> Result<Opened, RigError> {
+pub(crate) async fn open_journal(name: &str, options: &JournalOptions, world: &dyn World) -> Result<Opened, RigError> {
     let disk = options.open_disk().map_err(RigError::Directory)?;
     let started = format!("{} ns after 1970", world.wall_ns());
     let holder = Holder::this_process(&*disk, started).map_err(RigError::Directory)?;
@@ -51,9 +47,9 @@ pub(crate) async fn open_journal(
         }
         Ok(())
     })
-    .or_else(|error| match record_error {
-        Some(error) => Err(RigError::from(error)),
-        None => Err(RigError::from(error)),
+    .map_err(|error| match record_error {
+        Some(error) => RigError::from(error),
+        None => RigError::from(error),
     })?;
     if let Some(torn) = &recovery.torn {
         tracing::warn!(file = %torn.file, offset = torn.offset, bytes = torn.bytes, why = %torn.why, "journal: a torn tail was cut");
@@ -82,9 +78,10 @@ impl Opened {
         let mut body = Vec::new();
         let mut placed = Placed::new();
         encode(&delta, &mut body, &mut placed, &mut |position: Position| {
-            self.storage.reader().read(position.at).map(|group| {
-                group.slice(position.offset as usize..(position.offset + position.len) as usize)
-            })
+            self.storage
+                .reader()
+                .read(position.at)
+                .map(|group| group.slice(position.offset as usize..(position.offset + position.len) as usize))
         })?;
         let group = Group { epoch: self.epoch, flushed: self.flushed, oldest: self.oldest, body: &body };
         self.storage.append(group).await?;
@@ -187,7 +184,12 @@ pub(crate) fn settle_orphans(
             Kind::Wire => {
                 let wire = &image.wires[&name.number];
                 let acked = vec![(0, wire.next_seq)];
-                delta.wires.push(WireDelta { number: name.number, next_seq: wire.next_seq, acked, ..WireDelta::default() });
+                delta.wires.push(WireDelta {
+                    number: name.number,
+                    next_seq: wire.next_seq,
+                    acked,
+                    ..WireDelta::default()
+                });
             }
             Kind::Gear => {
                 let gear = &image.gears[&name.number];

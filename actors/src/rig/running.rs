@@ -122,6 +122,12 @@ impl RunningRig {
         cells.map(|cell| cell.counters.unwired.load(std::sync::atomic::Ordering::Relaxed)).sum()
     }
 
+    /// Whether every source has nothing left to admit.
+    #[must_use]
+    pub fn are_sources_ended(&self) -> bool {
+        self.node.are_sources_ended()
+    }
+
     /// Waits until every source has ended and every wire is empty. False when the rig ended before.
     pub async fn finished(&self) -> bool {
         self.wait_for(|node| node.are_sources_ended() && node.work_queues().all(|queue| queue.len() == 0)).await

@@ -20,7 +20,6 @@ pub(crate) struct QueueSpec {
     /// Index among the node's queues.
     pub(crate) idx: usize,
     pub(crate) wire: SmolStr,
-    pub(crate) partition: u32,
     /// The journal's number for it, never reused; also what ids derived from its messages name.
     pub(crate) number: u32,
     /// Random, renewed whenever sequences cannot continue.
@@ -539,14 +538,12 @@ impl Queue {
             }
             let idx = inner.index_of(seq);
             // Only the newest go away, and only a run that reaches the end: the front stays ready to be handled.
-            if is_long && idx >= self.spec.memory_window && seq >= inner.next_take {
-                if let Some(entry) = inner.entries.get_mut(idx).filter(|entry| entry.seq == seq && !entry.is_done) {
-                    if matches!(entry.body, Body::Here(_)) {
+            if is_long && idx >= self.spec.memory_window && seq >= inner.next_take
+                && let Some(entry) = inner.entries.get_mut(idx).filter(|entry| entry.seq == seq && !entry.is_done)
+                    && matches!(entry.body, Body::Here(_)) {
                         entry.body = Body::There(position);
                         inner.away += 1;
                     }
-                }
-            }
         }
     }
 

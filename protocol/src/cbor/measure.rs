@@ -1,6 +1,8 @@
 //! How large a content is: what [`Limits`] compare, taken in one walk without encoding anything.
 //! The walk never goes deeper than any limit allows, so a value of any depth can be measured on a small stack.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use smol_str::{SmolStr, format_smolstr};
 
 use super::{
@@ -20,6 +22,67 @@ pub(crate) struct Measure {
     pub(crate) entries: usize,
     /// Bytes of the longest key.
     pub(crate) key_bytes: usize,
+}
+
+/// A measure that is taken once and then copied with the message: one word, so that copying costs nothing.
+///
+/// Extents beyond their bits stand for "more than any limit allows", which they are.
+#[derive(Debug, Default)]
+pub(crate) struct Memo(AtomicU64);
+
+impl Memo {
+    const TAKEN: u64 = 1 << 63;
+    const BYTES: (u32, u32) = (0, 30);
+    const DEPTH: (u32, u32) = (30, 8);
+    const ENTRIES: (u32, u32) = (38, 16);
+    const KEY_BYTES: (u32, u32) = (54, 9);
+
+    pub(crate) fn of(measure: Measure) -> Self {
+        Self(AtomicU64::new(Self::pack(measure)))
+    }
+
+    pub(crate) fn get(&self) -> Option<Measure> {
+        let word = self.0.load(Ordering::Relaxed);
+        (word != 0).then(|| Self::unpack(word))
+    }
+
+    pub(crate) fn get_or_init(&self, take: impl FnOnce() -> Measure) -> Measure {
+        self.get().unwrap_or_else(|| {
+            // Two threads may take it at once; both find the same.
+            let word = Self::pack(take());
+            self.0.store(word, Ordering::Relaxed);
+            Self::unpack(word)
+        })
+    }
+
+    pub(crate) fn forget(&mut self) {
+        *self.0.get_mut() = 0;
+    }
+
+    fn pack(measure: Measure) -> u64 {
+        let part = |(shift, bits): (u32, u32), extent: usize| (extent as u64).min((1 << bits) - 1) << shift;
+        Self::TAKEN
+            | part(Self::BYTES, measure.bytes)
+            | part(Self::DEPTH, measure.depth)
+            | part(Self::ENTRIES, measure.entries)
+            | part(Self::KEY_BYTES, measure.key_bytes)
+    }
+
+    fn unpack(word: u64) -> Measure {
+        let part = |(shift, bits): (u32, u32)| (word >> shift & ((1 << bits) - 1)) as usize;
+        Measure {
+            bytes: part(Self::BYTES),
+            depth: part(Self::DEPTH),
+            entries: part(Self::ENTRIES),
+            key_bytes: part(Self::KEY_BYTES),
+        }
+    }
+}
+
+impl Clone for Memo {
+    fn clone(&self) -> Self {
+        Self(AtomicU64::new(self.0.load(Ordering::Relaxed)))
+    }
 }
 
 impl Measure {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{Body, Flags, FluxMsg, Hop, Inner, Path, Unknown};
 use crate::{
     DecodeError, EntityId, Fault, Field, FluxId, LimitError, Limits, Trace,
-    cbor::{self, Measure, Reader, Step},
+    cbor::{self, Memo, Measure, Reader, Step},
 };
 
 impl FluxMsg {
@@ -68,7 +68,7 @@ fn read(mut reader: Reader<'_>, input_bytes: usize, limits: &Limits) -> Step<Flu
         return reader.fail(0, LimitError::EncodedBytes { found, limit: limits.encoded_bytes });
     }
     // What was read is within the limits: the first check after it need not walk it again.
-    Ok(FluxMsg(Arc::new(Inner { body, encoded: OnceLock::new(), measured: measure.into() })))
+    Ok(FluxMsg(Arc::new(Inner { body, encoded: OnceLock::new(), measured: Memo::of(measure) })))
 }
 
 /// Top-level keys in rising order, and which of the known ones came.

@@ -102,6 +102,8 @@ enum NameOp {
 #[derive(Clone, Debug)]
 struct World {
     rng: SplitMix,
+    // Keys do not depend on how many faults were thrown for, so that the bytes of a fixture stay the same.
+    key_rng: SplitMix,
     faults: Faults,
     fired: Fired,
     capacity: Option<u64>,
@@ -128,6 +130,7 @@ impl SimDisk {
     pub fn new(seed: u64) -> SimDisk {
         let world = World {
             rng: SplitMix::new(seed),
+            key_rng: SplitMix::new(!seed),
             faults: Faults::default(),
             fired: Fired::default(),
             capacity: None,
@@ -153,6 +156,11 @@ impl SimDisk {
     /// An independent copy of the whole machine.
     pub fn fork(&self) -> SimDisk {
         SimDisk { world: Arc::new(Mutex::new(self.lock().clone())) }
+    }
+
+    /// From now on fates are drawn from another seed, so that copies of one machine meet different ones.
+    pub fn reseed(&self, seed: u64) {
+        self.lock().rng = SplitMix::new(seed);
     }
 
     /// From now on faults fire with these probabilities.
@@ -471,7 +479,7 @@ impl Disk for SimProcess {
     fn random(&self, buf: &mut [u8]) -> io::Result<()> {
         let mut world = self.lock();
         for chunk in buf.chunks_mut(8) {
-            let word = world.rng.next_u64().to_le_bytes();
+            let word = world.key_rng.next_u64().to_le_bytes();
             chunk.copy_from_slice(&word[..chunk.len()]);
         }
         Ok(())
@@ -548,8 +556,7 @@ impl DiskFile for SimFile {
             return Err(io::ErrorKind::ReadOnlyFilesystem.into());
         }
         let Faults { write_full_ppm, write_error_ppm, .. } = world.faults;
-        let is_full = world.rng.chance(write_full_ppm)
-            || !world.has_room(self.id, (offset + bytes.len()) as u64);
+        let is_full = world.rng.chance(write_full_ppm) || !world.has_room(self.id, (offset + bytes.len()) as u64);
         let is_broken = world.rng.chance(write_error_ppm);
         if !is_full && !is_broken {
             world.write(self.id, bytes, offset);

@@ -36,7 +36,9 @@ impl fmt::Display for Damage {
 #[non_exhaustive]
 pub enum OpenError {
     /// Another process has the directory.
-    #[error("{dir}: the journal is in use by {holder}, expected to be the only one; remedy: stop that process or use another data directory")]
+    #[error(
+        "{dir}: the journal is in use by {holder}, expected to be the only one; remedy: stop that process or use another data directory"
+    )]
     Locked {
         /// The directory.
         dir: String,
@@ -44,7 +46,9 @@ pub enum OpenError {
         holder: Holder,
     },
     /// Another rack's journal.
-    #[error("{file}: a journal of rack {found}, expected rack {expected}; remedy: give each rack a data directory of its own")]
+    #[error(
+        "{file}: a journal of rack {found}, expected rack {expected}; remedy: give each rack a data directory of its own"
+    )]
     ForeignRack {
         /// The segment's file.
         file: String,
@@ -54,7 +58,9 @@ pub enum OpenError {
         expected: String,
     },
     /// Written by newer code.
-    #[error("{file}: format version {found} found, at most {expected} expected; remedy: start the newer version that wrote it")]
+    #[error(
+        "{file}: format version {found} found, at most {expected} expected; remedy: start the newer version that wrote it"
+    )]
     NewerFormat {
         /// The segment's file.
         file: String,
@@ -64,7 +70,9 @@ pub enum OpenError {
         expected: u32,
     },
     /// Segments without the key that opens them.
-    #[error("{dir}/rack.key: absent although there are {segments} segments, expected the key that seals them; remedy: put the key file back, without it the journal cannot be read")]
+    #[error(
+        "{dir}/rack.key: absent although there are {segments} segments, expected the key that seals them; remedy: put the key file back, without it the journal cannot be read"
+    )]
     KeyMissing {
         /// The directory.
         dir: String,
@@ -90,7 +98,9 @@ pub enum OpenError {
         expected: String,
     },
     /// The directory cannot be written.
-    #[error("{file}: the directory is read-only, expected to be able to {action}; remedy: mount it writable or give the process the right to write")]
+    #[error(
+        "{file}: the directory is read-only, expected to be able to {action}; remedy: mount it writable or give the process the right to write"
+    )]
     ReadOnly {
         /// The file concerned.
         file: String,
@@ -123,7 +133,9 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Something that was flushed is not there as it was written.
-    #[error("{0}; remedy: run `fluxrig journal verify`, then put the file back from a copy, or give up what is behind the damage with `fluxrig journal repair`")]
+    #[error(
+        "{0}; remedy: run `fluxrig journal verify`, then put the file back from a copy, or give up what is behind the damage with `fluxrig journal repair`"
+    )]
     Damaged(Damage),
     /// The one to whom groups are shown refused one.
     #[error(transparent)]

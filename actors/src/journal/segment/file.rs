@@ -7,14 +7,15 @@ use std::sync::{
 
 use bytes::Bytes;
 
-use super::format::{self, GROUP_HEADER_BYTES, HEADER_BYTES, NoGroup};
 use super::super::{
     disk::DiskFile,
     seal::SegmentKey,
     storage::{GroupAt, SegmentId, StorageError},
 };
+use super::format::{self, GROUP_HEADER_BYTES, HEADER_BYTES, NoGroup};
 
 const NAME_SUFFIX: &str = ".seg";
+pub(super) const UNFINISHED_SUFFIX: &str = ".next";
 pub(super) const QUARANTINE_SUFFIX: &str = ".quarantined";
 
 /// Name of a segment's file.
@@ -22,7 +23,12 @@ pub(super) fn name_of(id: SegmentId) -> String {
     format!("{id:08x}{NAME_SUFFIX}")
 }
 
-/// The segment a file name means, quarantined or not.
+/// Name of a segment's file until its zeros are durable.
+pub(super) fn unfinished_name_of(id: SegmentId) -> String {
+    format!("{id:08x}{UNFINISHED_SUFFIX}")
+}
+
+/// The segment a file name means.
 pub(super) fn id_of(name: &str) -> Option<SegmentId> {
     let digits = name.strip_suffix(NAME_SUFFIX)?;
     // One segment, one name: capitals or a sign would be a second one.

@@ -6,14 +6,14 @@ use super::super::storage::SegmentId;
 /// Version this code writes, and the newest it reads.
 pub const FORMAT_VERSION: u32 = 1;
 /// Length of a segment's header, hence the offset of its first group.
-pub const HEADER_BYTES: u64 = 4096;
+pub(super) const HEADER_BYTES: u64 = 4096;
 /// Length of a group's header.
-pub const GROUP_HEADER_BYTES: usize = 64;
+pub(super) const GROUP_HEADER_BYTES: usize = 64;
 /// Groups begin at multiples of this: a sector that was flushed is never written again, and whoever looks for groups
 /// behind damage need only look here.
-pub const ALIGN_BYTES: u64 = 512;
+pub(super) const ALIGN_BYTES: u64 = 512;
 /// Longest body of a group.
-pub const BODY_BYTES_MAX: usize = 256 << 20;
+pub(super) const BODY_BYTES_MAX: usize = 256 << 20;
 
 pub(super) const SEGMENT_MAGIC: [u8; 8] = *b"FLUXJRNL";
 pub(super) const GROUP_MAGIC: [u8; 4] = *b"FLXG";
@@ -23,7 +23,7 @@ pub(super) type Hash = [u8; 16];
 
 /// A point in a segment: everything before it counts, nothing behind it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Link {
+pub(super) struct Link {
     /// The segment; 0 for none.
     pub segment: SegmentId,
     /// The end of the last group that counts.

@@ -13,7 +13,10 @@ use super::super::{
     disk::{Disk, DiskFile, read_up_to},
     storage::SegmentId,
 };
-use super::{file::name_of, format::HEADER_BYTES};
+use super::{
+    file::{name_of, unfinished_name_of},
+    format::HEADER_BYTES,
+};
 
 // A writer that stands waiting gets what is zeroed so far at the end of a step.
 const STEP_BYTES: u64 = 1 << 20;
@@ -55,6 +58,14 @@ impl Preparer {
     /// Takes over a zeroed file that an earlier process left.
     pub(super) fn adopt(&self, id: SegmentId, prepared: Prepared) {
         *self.shared.lock() = Slot::Ready(id, prepared);
+    }
+
+    /// Length of the segment that stands ready, if one does.
+    pub(super) fn ready_bytes(&self) -> Option<u64> {
+        match &*self.shared.lock() {
+            Slot::Ready(_, prepared) => Some(prepared.bytes),
+            Slot::Empty | Slot::Busy => None,
+        }
     }
 
     /// Begins to prepare segment `id`, unless one is there or under way.
@@ -130,27 +141,35 @@ impl Drop for Done<'_> {
 }
 
 fn make(disk: &dyn Disk, id: SegmentId, bytes: u64, is_hurried: &AtomicBool) -> io::Result<Prepared> {
-    let name = name_of(id);
-    let file = match disk.create_new(&name) {
-        // An attempt that failed for want of room may have left its file. Whatever is not blank stays, for safety.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_blank(disk, &name)? => {
-            disk.remove(&name)?;
-            disk.create_new(&name)?
-        }
-        other => other?,
-    };
-    let filled = fill(disk, &*file, bytes, is_hurried);
-    match filled {
-        Ok(bytes) => Ok(Prepared { file, bytes }),
-        Err(error) => {
-            // A disk that is full must not stay full because of half a blank file.
-            drop(disk.remove(&name));
-            Err(error)
-        }
+    let (name, unfinished) = (name_of(id), unfinished_name_of(id));
+    // What an earlier attempt left. A segment that is not blank stays, for safety, and makes this one fail.
+    remove_if_there(disk, &unfinished)?;
+    if is_blank(disk, &name)? {
+        remove_if_there(disk, &name)?;
+    }
+    let file = disk.create_new(&unfinished)?;
+    // It gets its name only when its zeros are durable: a flush that failed once cannot be made good by another, so
+    // the next process must not take over a file whose flush may have failed.
+    let made = fill(&*file, bytes, is_hurried).and_then(|bytes| {
+        disk.rename(&unfinished, &name)?;
+        disk.sync_dir()?;
+        Ok(bytes)
+    });
+    if made.is_err() {
+        // A disk that is full must not stay full because of half a blank file.
+        drop(disk.remove(&unfinished));
+    }
+    Ok(Prepared { file, bytes: made? })
+}
+
+fn remove_if_there(disk: &dyn Disk, name: &str) -> io::Result<()> {
+    match disk.remove(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
-fn fill(disk: &dyn Disk, file: &dyn DiskFile, bytes: u64, is_hurried: &AtomicBool) -> io::Result<u64> {
+fn fill(file: &dyn DiskFile, bytes: u64, is_hurried: &AtomicBool) -> io::Result<u64> {
     let zeros = vec![0; STEP_BYTES.min(bytes) as usize];
     let mut filled = 0;
     while filled < bytes && !(filled >= HURRIED_BYTES_MIN && is_hurried.load(Ordering::Acquire)) {
@@ -160,11 +179,13 @@ fn fill(disk: &dyn Disk, file: &dyn DiskFile, bytes: u64, is_hurried: &AtomicBoo
         file.sync_data()?;
         filled += step;
     }
-    disk.sync_dir()?;
     Ok(filled)
 }
 
 fn is_blank(disk: &dyn Disk, name: &str) -> io::Result<bool> {
-    let header = read_up_to(&*disk.open(name)?, HEADER_BYTES)?;
-    Ok(header.iter().all(|byte| *byte == 0))
+    match disk.open(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+        Ok(file) => Ok(read_up_to(&*file, HEADER_BYTES)?.iter().all(|byte| *byte == 0)),
+    }
 }

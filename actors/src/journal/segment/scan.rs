@@ -50,7 +50,8 @@ pub(super) fn scan(raw: &mut [u8], id: u32, key: &SegmentKey, before: Before) ->
             Ok(opened) => opened,
             Err(NoGroup::Forged) => {
                 break Stop::Broken {
-                    found: "a group with a whole checksum that this segment's key did not seal for this place".to_owned(),
+                    found: "a group with a whole checksum that this segment's key did not seal for this place"
+                        .to_owned(),
                     expected: "a group sealed there".to_owned(),
                 };
             }

@@ -43,7 +43,7 @@ fn the_format_does_not_change_by_itself() {
 #[test]
 fn the_recorded_journal_is_read() {
     // Rebuilt from the fixture alone, so that what earlier code wrote stays readable.
-    let text = include_str!("../../../fixtures/journal/format-1.txt");
+    let text = include_str!("../../../../fixtures/journal/format-1.txt");
     let sim = SimDisk::new(1);
     sim.put("rack.key", (0..32).collect());
     let mut file: Option<(String, Vec<u8>)> = None;

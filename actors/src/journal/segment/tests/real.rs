@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use super::*;
-use crate::{disk::real::RealDisk, lock::Holder};
+use crate::journal::{disk::real::RealDisk, lock::Holder};
 
 struct TempDir(PathBuf);
 

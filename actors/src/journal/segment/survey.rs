@@ -1,0 +1,462 @@
+//! Reading a journal without changing it: which segments count, which groups are whole, which are proven.
+//! Nothing here writes; damage is told apart from a torn tail by what the files claim.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, mpsc},
+};
+
+use bytes::Bytes;
+
+use super::super::{
+    disk::{Disk, DiskFile, read_up_to},
+    seal::{KEY_FILE, RackKey},
+    storage::{GroupAt, SegmentId, StorageError},
+};
+use super::{
+    Damage, Link, OpenError, Point, RecoveredGroup, Recovery, SegmentFile, Torn, Unused,
+    file::{QUARANTINE_SUFFIX, UNFINISHED_SUFFIX, describe, id_of, name_of},
+    format::{FORMAT_VERSION, HEADER_BYTES, Hash, NoHeader, SegmentHeader, group_bytes},
+    scan::{Before, Behind, Parsed, Scan, Stop, behind, scan},
+};
+
+/// Names of a directory that concern us.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pub(super) segments: Vec<SegmentId>,
+    pub(super) quarantined: Vec<SegmentId>,
+    pub(super) unfinished: Vec<String>,
+}
+
+pub(super) fn list(disk: &dyn Disk) -> Result<Listing, OpenError> {
+    let names = disk.list().map_err(|error| OpenError::io(".", "list the directory", error))?;
+    let mut listing = Listing::default();
+    for name in names {
+        if let Some(id) = id_of(&name) {
+            listing.segments.push(id);
+        } else if let Some(id) = name.strip_suffix(QUARANTINE_SUFFIX).and_then(id_of) {
+            listing.quarantined.push(id);
+        } else if name.ends_with(UNFINISHED_SUFFIX) {
+            listing.unfinished.push(name);
+        }
+    }
+    listing.segments.sort_unstable();
+    Ok(listing)
+}
+
+pub(super) fn load_key(disk: &dyn Disk) -> Result<Option<RackKey>, OpenError> {
+    RackKey::load(disk).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => OpenError::KeyInvalid { dir: disk.label(), found: error.to_string() },
+        _ => OpenError::io(KEY_FILE, "read the key", error),
+    })
+}
+
+/// Everything that was read, before anything is changed.
+pub(super) struct Found {
+    pub(super) recovery: Recovery,
+    pub(super) base: Point,
+    pub(super) readable: BTreeMap<SegmentId, Arc<SegmentFile>>,
+    // Files of zeros: prepared, never begun.
+    pub(super) blank: Vec<SegmentId>,
+}
+
+/// Reads a journal without changing it.
+pub(super) struct Survey<'a> {
+    pub(super) disk: &'a Arc<dyn Disk>,
+    pub(super) rack: [u8; 16],
+    pub(super) key: &'a RackKey,
+    pub(super) listing: &'a Listing,
+}
+
+/// A segment whose header is whole.
+pub(super) struct Segment {
+    pub(super) header: SegmentHeader,
+    pub(super) file: Arc<SegmentFile>,
+}
+
+/// The newest segment that exists, and what lies beyond it.
+pub(super) struct Head {
+    segment: Segment,
+    raw: Vec<u8>,
+    scan: Scan,
+    behind: Behind,
+}
+
+/// A part of the chain that lies before the head.
+struct Part {
+    segment: Segment,
+    upto: Link,
+}
+
+type Visit<'a> = &'a mut dyn FnMut(RecoveredGroup) -> Result<(), StorageError>;
+
+impl Survey<'_> {
+    pub(super) fn run(&mut self, visit: Visit<'_>) -> Result<Found, OpenError> {
+        let mut unused = Vec::new();
+        let mut blank = Vec::new();
+        let mut claim = Claim::default();
+        let mut header_claim = 0;
+        let mut torn = None;
+        let mut head = None;
+        for id in self.listing.segments.iter().rev() {
+            match self.examine(*id)? {
+                Examined::Head(found) => {
+                    head = Some(*found);
+                    break;
+                }
+                Examined::Unborn { behind, header_epoch, why } => {
+                    let file = name_of(*id);
+                    claim.add(behind.claim, &file, HEADER_BYTES);
+                    claim.add(header_epoch, &file, 0);
+                    header_claim = header_claim.max(header_epoch);
+                    if behind.bytes > 0 {
+                        torn = Some(Torn { file: file.clone(), offset: HEADER_BYTES, bytes: behind.bytes, why });
+                    }
+                    unused.push(Unused { file, why: "its first group is not whole" });
+                }
+                Examined::Blank => {
+                    unused.push(Unused { file: name_of(*id), why: "prepared, never begun" });
+                    blank.push(*id);
+                }
+            }
+        }
+        let Some(head) = head else {
+            claim.check(0)?;
+            let recovery = Recovery { torn, unused, ..Recovery::default() };
+            return Ok(Found { recovery, base: Point::default(), readable: BTreeMap::new(), blank });
+        };
+        self.check_head(&head, &mut claim)?;
+        let last = head.scan.groups.last().expect("a head has a first group");
+        let oldest = last.header.oldest;
+        let claimed = head.segment.header.link.epoch.max(last.header.flushed).max(header_claim);
+        let base = base_of(&head, claimed);
+        // A mark always names the end of a group; should it not, the caller merges from the end that is there.
+        let proven_epoch = base.link.epoch;
+        if let Stop::Hole(no_group) = &head.scan.stop
+            && head.behind.bytes > 0
+        {
+            torn = Some(Torn {
+                file: head.segment.file.name.clone(),
+                offset: head.scan.end,
+                bytes: head.behind.bytes,
+                why: describe(no_group),
+            });
+        }
+        let parts = self.chain(&head, oldest)?;
+        for id in self.listing.segments.iter().filter(|id| **id < head.segment.header.id) {
+            if !parts.iter().any(|part| part.segment.header.id == *id) {
+                let why = if *id < oldest { "older than what is alive" } else { "void: its successor names another" };
+                unused.push(Unused { file: name_of(*id), why });
+            }
+        }
+        let mut recovery =
+            Recovery { last_epoch: last.header.epoch, proven_epoch, oldest, torn, unused, ..Recovery::default() };
+        let mut readable: BTreeMap<_, _> =
+            parts.iter().map(|part| (part.segment.header.id, part.segment.file.clone())).collect();
+        readable.insert(head.segment.header.id, head.segment.file.clone());
+        let before = self.show_parts(parts, &mut recovery, visit)?;
+        let Head { segment, raw, scan, .. } = head;
+        let first = &scan.groups[0];
+        check_first(&segment, first, before)?;
+        show(&segment, Bytes::from(raw), &scan.groups, &mut recovery, visit)?;
+        Ok(Found { recovery, base, readable, blank })
+    }
+
+    fn examine(&self, id: SegmentId) -> Result<Examined, OpenError> {
+        let name = name_of(id);
+        let file = self.file(&name)?;
+        let segment = match self.segment(id, file.clone())? {
+            Ok(segment) => segment,
+            Err(NoHeader::Newer(found)) => {
+                return Err(OpenError::NewerFormat { file: name, found, expected: FORMAT_VERSION });
+            }
+            Err(NoHeader::Short(bytes)) => return Err(cut(&name, id, bytes, HEADER_BYTES)),
+            Err(no_header) => {
+                let raw = read_all(&name, &*file)?;
+                let behind = behind(&raw, HEADER_BYTES);
+                return Ok(match no_header {
+                    NoHeader::Bad { found, expected, .. } => {
+                        let why = format!("found {found}, expected {expected}");
+                        // Even a header alone is something that was torn.
+                        Examined::Unborn {
+                            behind: Behind { bytes: behind.bytes.max(1), ..behind },
+                            header_epoch: 0,
+                            why,
+                        }
+                    }
+                    _ if behind.bytes == 0 => Examined::Blank,
+                    _ => Examined::Unborn { behind, header_epoch: 0, why: "no header".to_owned() },
+                });
+            }
+        };
+        let mut raw = read_all(&name, &*file)?;
+        let link = segment.header.link;
+        // Its own first group's predecessor is checked when that is read.
+        let scan = scan(&mut raw, id, &segment.file.key, Before { epoch: link.epoch, hash: None });
+        if scan.groups.is_empty() {
+            let why = match scan.stop {
+                Stop::Hole(no_group) => describe(&no_group),
+                Stop::Broken { found, expected } => {
+                    return Err(damage(&name, id, HEADER_BYTES, found, expected, link.epoch));
+                }
+            };
+            return Ok(Examined::Unborn { behind: behind(&raw, HEADER_BYTES), header_epoch: link.epoch, why });
+        }
+        let behind = behind(&raw, scan.end);
+        Ok(Examined::Head(Box::new(Head { segment, raw, scan, behind })))
+    }
+
+    fn check_head(&self, head: &Head, claim: &mut Claim) -> Result<(), OpenError> {
+        let Segment { header, file } = &head.segment;
+        let last_epoch = head.scan.groups.last().map_or(header.link.epoch, |group| group.header.epoch);
+        match &head.scan.stop {
+            Stop::Broken { found, expected } => {
+                Err(damage(&file.name, header.id, head.scan.end, found.clone(), expected.clone(), last_epoch))
+            }
+            Stop::Hole(no_group) if head.behind.claim > last_epoch => {
+                let expected =
+                    format!("a whole group, since a later one says that epoch {} was durable", head.behind.claim);
+                Err(damage(&file.name, header.id, head.scan.end, describe(no_group), expected, last_epoch))
+            }
+            Stop::Hole(_) => claim.check(last_epoch),
+        }
+    }
+
+    /// The segments from the oldest one alive to the one before the head.
+    fn chain(&self, head: &Head, oldest: SegmentId) -> Result<Vec<Part>, OpenError> {
+        let mut parts: Vec<Part> = Vec::new();
+        let (mut successor, mut link) = (head.segment.header.id, head.segment.header.link);
+        while link.segment != 0 && link.segment >= oldest {
+            let name = name_of(link.segment);
+            let expected = format!("the predecessor of segment {successor:08x}, whole up to offset {}", link.offset);
+            let missing = |found: &str| Err(damage(&name, link.segment, 0, found.to_owned(), expected.clone(), 0));
+            if link.segment >= successor {
+                return missing("a predecessor that is younger");
+            }
+            if !self.listing.segments.contains(&link.segment) {
+                let is_quarantined = self.listing.quarantined.contains(&link.segment);
+                return missing(if is_quarantined { "it was put in quarantine" } else { "no file" });
+            }
+            let file = self.file(&name)?;
+            let segment = match self.segment(link.segment, file)? {
+                Ok(segment) => segment,
+                Err(NoHeader::Newer(found)) => {
+                    return Err(OpenError::NewerFormat { file: name, found, expected: FORMAT_VERSION });
+                }
+                Err(NoHeader::Short(bytes)) => return Err(cut(&name, link.segment, bytes, HEADER_BYTES)),
+                Err(NoHeader::Blank) => return missing("a header of zeros"),
+                Err(NoHeader::Bad { offset, found, expected }) => {
+                    return Err(damage(&name, link.segment, offset, found, expected.to_owned(), 0));
+                }
+            };
+            (successor, link) = (link.segment, segment.header.link);
+            let upto = parts.last().map_or(head.segment.header.link, |part: &Part| part.segment.header.link);
+            parts.push(Part { segment, upto });
+        }
+        parts.reverse();
+        Ok(parts)
+    }
+
+    // Shows the groups of all parts; one thread reads the next part while this one opens the groups of the last.
+    fn show_parts(
+        &self,
+        parts: Vec<Part>,
+        recovery: &mut Recovery,
+        visit: Visit<'_>,
+    ) -> Result<Option<Hash>, OpenError> {
+        let reads: Vec<_> = parts.iter().map(|part| (part.segment.file.clone(), part.upto.offset)).collect();
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let read_ahead = move || {
+            for (segment, bytes) in reads {
+                // Nobody listens any more after an error.
+                if sender.send(read_up_to(&*segment.file, bytes)).is_err() {
+                    return;
+                }
+            }
+        };
+        let is_ahead = parts.len() > 1 && self.disk.has_threads();
+        if is_ahead {
+            self.disk
+                .spawn(Box::new(read_ahead))
+                .map_err(|error| OpenError::io(".", "start a thread that reads", error))?;
+        }
+        let mut before: Option<Hash> = None;
+        for part in &parts {
+            let name = &part.segment.file.name;
+            let raw = if is_ahead {
+                receiver.recv().unwrap_or_else(|_| Err(io::Error::other("the reading thread ended")))
+            } else {
+                read_up_to(&*part.segment.file.file, part.upto.offset)
+            };
+            let mut raw = raw.map_err(|error| OpenError::io(name, "read a segment", error))?;
+            let Segment { header, file } = &part.segment;
+            let start = before.or((header.link.segment == 0).then_some([0; 16]));
+            let scan = scan(&mut raw, header.id, &file.key, Before { epoch: header.link.epoch, hash: start });
+            check_part(part, &scan)?;
+            before = scan.groups.last().map(|group| group.hash);
+            show(&part.segment, Bytes::from(raw), &scan.groups, recovery, visit)?;
+        }
+        Ok(before)
+    }
+
+    fn file(&self, name: &str) -> Result<Arc<dyn DiskFile>, OpenError> {
+        self.disk.open(name).map_err(|error| OpenError::io(name, "open a segment", error))
+    }
+
+    /// The segment's header and key, if its header is whole and ours.
+    pub(super) fn segment(
+        &self,
+        id: SegmentId,
+        file: Arc<dyn DiskFile>,
+    ) -> Result<Result<Segment, NoHeader>, OpenError> {
+        let name = name_of(id);
+        let raw = read_up_to(&*file, HEADER_BYTES).map_err(|error| OpenError::io(&name, "read a segment", error))?;
+        let file_len = file.len().map_err(|error| OpenError::io(&name, "measure a segment", error))?;
+        let header = match SegmentHeader::decode(&raw) {
+            Ok(header) => header,
+            Err(no_header) => return Ok(Err(no_header)),
+        };
+        if header.rack != self.rack {
+            return Err(OpenError::ForeignRack { file: name, found: hex(&header.rack), expected: hex(&self.rack) });
+        }
+        if header.key_id != self.key.id() {
+            let (found, expected) = (hex(&self.key.id()), hex(&header.key_id));
+            return Err(OpenError::KeyWrong { file: name, found, expected });
+        }
+        if header.id != id {
+            let found = format!("the header of segment {:08x}", header.id);
+            return Ok(Err(NoHeader::Bad { offset: 32, found, expected: "the header of the segment its name says" }));
+        }
+        match self.key.unwrap_segment_key(&header.key, &header.context()) {
+            Ok(_) if file_len < header.file_bytes => Err(cut(&name, id, file_len, header.file_bytes)),
+            Ok(key) => Ok(Ok(Segment { header, file: Arc::new(SegmentFile::new(id, file, key)) })),
+            Err(_) => Ok(Err(NoHeader::Bad {
+                offset: 96,
+                found: "a wrapped key that does not open".to_owned(),
+                expected: "the segment's key, wrapped under the rack's",
+            })),
+        }
+    }
+}
+
+enum Examined {
+    Head(Box<Head>),
+    Unborn { behind: Behind, header_epoch: u64, why: String },
+    Blank,
+}
+
+/// The largest epoch that something outside the chain says was durable.
+#[derive(Default)]
+struct Claim {
+    epoch: u64,
+    file: String,
+    offset: u64,
+}
+
+impl Claim {
+    fn add(&mut self, epoch: u64, file: &str, offset: u64) {
+        if epoch > self.epoch {
+            *self = Claim { epoch, file: file.to_owned(), offset };
+        }
+    }
+
+    fn check(&self, last_epoch: u64) -> Result<(), OpenError> {
+        if self.epoch <= last_epoch {
+            return Ok(());
+        }
+        let found = format!("no whole group above epoch {last_epoch}");
+        let expected = format!("epoch {}, which this file says was durable", self.epoch);
+        Err(damage(&self.file, id_of(&self.file).unwrap_or(0), self.offset, found, expected, last_epoch))
+    }
+}
+
+// Where the proven part ends: in the head, or at the point its header names.
+fn base_of(head: &Head, proven_epoch: u64) -> Point {
+    let header = &head.segment.header;
+    let proven = head.scan.groups.iter().take_while(|group| group.header.epoch <= proven_epoch).last();
+    match proven {
+        Some(group) => {
+            let offset = group.offset + group_bytes(group.body.len());
+            let link = Link { segment: header.id, offset, epoch: group.header.epoch };
+            Point { link, hash: group.hash, oldest: group.header.oldest }
+        }
+        None => Point { link: header.link, hash: head.scan.groups[0].header.before, oldest: header.oldest },
+    }
+}
+
+fn check_part(part: &Part, scan: &Scan) -> Result<(), OpenError> {
+    let Segment { header, file } = &part.segment;
+    let last_epoch = scan.groups.last().map_or(header.link.epoch, |group| group.header.epoch);
+    let fail = |found, expected| Err(damage(&file.name, header.id, scan.end, found, expected, last_epoch));
+    if scan.end == part.upto.offset && last_epoch == part.upto.epoch && !scan.groups.is_empty() {
+        return Ok(());
+    }
+    match &scan.stop {
+        Stop::Broken { found, expected } => fail(found.clone(), expected.clone()),
+        Stop::Hole(no_group) => fail(
+            describe(no_group),
+            format!("whole groups up to offset {} and epoch {}", part.upto.offset, part.upto.epoch),
+        ),
+    }
+}
+
+// The head was read before its predecessors, so its place in the chain is checked last.
+fn check_first(segment: &Segment, first: &Parsed, before: Option<Hash>) -> Result<(), OpenError> {
+    let link = segment.header.link;
+    let expected = before.or((link.segment == 0).then_some([0; 16]));
+    if expected.is_some_and(|hash| hash != first.header.before) {
+        let found = format!("a group of epoch {} that follows another group", first.header.epoch);
+        let expected = format!("the one that follows epoch {} of segment {:08x}", link.epoch, link.segment);
+        let Segment { header, file } = segment;
+        return Err(damage(&file.name, header.id, first.offset, found, expected, link.epoch));
+    }
+    Ok(())
+}
+
+fn show(
+    segment: &Segment,
+    raw: Bytes,
+    groups: &[Parsed],
+    recovery: &mut Recovery,
+    visit: Visit<'_>,
+) -> Result<(), OpenError> {
+    for group in groups {
+        recovery.groups += 1;
+        recovery.bytes += group.body.len() as u64;
+        visit(RecoveredGroup {
+            epoch: group.header.epoch,
+            term: group.header.term,
+            flushed: group.header.flushed,
+            oldest: group.header.oldest,
+            at: GroupAt { segment: segment.header.id, offset: group.offset },
+            body: raw.slice(group.body.clone()),
+            proven: group.header.epoch <= recovery.proven_epoch,
+        })?;
+    }
+    Ok(())
+}
+
+fn read_all(name: &str, file: &dyn DiskFile) -> Result<Vec<u8>, OpenError> {
+    read_up_to(file, u64::MAX).map_err(|error| OpenError::io(name, "read a segment", error))
+}
+
+pub(super) fn damage(
+    file: &str,
+    segment: SegmentId,
+    offset: u64,
+    found: String,
+    expected: String,
+    last_epoch: u64,
+) -> OpenError {
+    OpenError::Damaged(Damage { file: file.to_owned(), segment, offset, found, expected, last_epoch })
+}
+
+fn cut(file: &str, segment: SegmentId, bytes: u64, expected: u64) -> OpenError {
+    let expected = format!("a file of {expected} bytes, as it was when the segment was begun");
+    damage(file, segment, bytes, format!("a file of {bytes} bytes"), expected, 0)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
