@@ -147,7 +147,8 @@ impl Node {
 
     /// Lets messages in through a door, as one commit. Returns what a receipt for them waits for.
     pub(crate) fn admit(&self, door: &Door, sends: &mut Vec<Send>, now_ns: u64) -> After {
-        let lane = sends.iter().map(|send| self.queues[send.queue].spec.lane).max().unwrap_or_default();
+        // Into nothing when no wire leaves the door: then there is nothing to wait for either.
+        let lane = sends.iter().map(|send| self.queues[send.queue].spec.lane).max().unwrap_or(Lane::Turbo);
         let count = sends.len();
         if sends.windows(2).any(|pair| pair[0].queue > pair[1].queue) {
             sends.sort_by_key(|send| send.queue);

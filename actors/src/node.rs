@@ -42,7 +42,7 @@ impl Default for Settings {
             limits: Limits::default(),
             emit_max: 4096,
             batch_max: 256,
-            unflushed_max: 4096,
+            unflushed_max: 2048,
             effects_max: 4096,
             dead_letters_max: 10_000,
             redactor: None,

@@ -233,6 +233,18 @@ pub struct Stopwatch {
 }
 
 impl Stopwatch {
+    /// How many were noted and not taken.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.times.lock().expect("nothing panics while it is held").len()
+    }
+
+    /// Whether nothing was noted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// What was noted, in order.
     pub fn take(&self) -> Vec<Duration> {
         std::mem::take(&mut self.times.lock().expect("nothing panics while it is held"))
@@ -252,6 +264,53 @@ impl Endpoint for Stopwatch {
             let took_ns = u64::try_from(io.now_ns() - effect.msg.ts).unwrap_or(0);
             self.times.lock().expect("nothing panics while it is held").push(Duration::from_nanos(took_ns));
             effect.done();
+        }
+        Ok(())
+    }
+}
+
+/// Admits a message whenever it is asked to.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// How large.
+    pub size: Size,
+    asks: Arc<tokio::sync::Semaphore>,
+}
+
+impl Asked {
+    /// One that was not asked yet.
+    #[must_use]
+    pub fn new(size: Size) -> Self {
+        Self { size, asks: Arc::new(tokio::sync::Semaphore::new(0)) }
+    }
+
+    /// Asks for one message.
+    pub fn ask(&self) {
+        self.asks.add_permits(1);
+    }
+
+    /// Asks for no more.
+    pub fn end(&self) {
+        self.asks.close();
+    }
+}
+
+impl Endpoint for Asked {
+    const TYPE: &'static str = "asked";
+
+    fn ports(&self) -> Ports {
+        Ports::source()
+    }
+
+    async fn run(self: Arc<Self>, io: Io) -> Result<(), GearError> {
+        let door = io.door();
+        while let Ok(permit) = self.asks.acquire().await {
+            permit.forget();
+            let mut msg = io.message();
+            self.size.fill(&mut msg, 0);
+            if door.admit(msg).await.is_err() {
+                return Ok(());
+            }
         }
         Ok(())
     }

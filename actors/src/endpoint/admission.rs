@@ -89,12 +89,23 @@ impl Admission {
                 };
             }
             let room = self.door.room().clamp(1, BATCH);
+            let mut refused = None;
             for _ in 0..room {
                 let Some(msg) = msgs.pop_front() else { break };
-                self.route(self.stamped(msg)?, &mut sends);
+                match self.stamped(msg) {
+                    Ok(msg) => self.route(msg, &mut sends),
+                    Err(error) => {
+                        refused = Some(error);
+                        break;
+                    }
+                }
             }
+            // Also when one is refused: those before it are in nobody's hands any more.
             let after = self.node.admit(&self.door, &mut sends, self.node.now_ns());
             last = Some(Receipt { node: Arc::clone(&self.node), after });
+            if let Some(refused) = refused {
+                return Err(refused);
+            }
         }
         Ok(last)
     }

@@ -17,8 +17,11 @@ use crate::node::Node;
 
 /// Without a demand, what changed is cut after this long (HEART §4.3).
 const CUT_EVERY: Duration = Duration::from_millis(5);
-/// A demanded cut waits at most this long for messages that are on their way to an effect.
+/// A demanded cut waits at most this long for messages that are on their way to an effect, or half as long as the last
+/// group took to store if that is more, up to `RIPPLE_LONGEST`: what has arrived by then need not be written on its way.
 const RIPPLE_MAX: Duration = Duration::from_micros(100);
+/// See `RIPPLE_MAX`.
+const RIPPLE_LONGEST: Duration = Duration::from_millis(1);
 /// Quiet for this long, the writer sleeps until it is told of a change.
 const QUIET: Duration = Duration::from_millis(50);
 /// Groups that need no flush are flushed in the background after this long: within a second, the flush included.
@@ -88,7 +91,7 @@ pub(crate) fn spawn_thread(writer: Writer, control: Arc<Control>) -> std::io::Re
         let _ending = Ending(Arc::clone(&control));
         let node = Arc::clone(writer.node());
         drop(node.writer.thread.set(std::thread::current()));
-        ThreadDriver { writer, control, node, last_cut: Instant::now(), last_look: None, background: None }.run();
+        ThreadDriver { writer, control, node, last_cut: Instant::now(), last_round: Duration::ZERO, last_look: None, background: None }.run();
     })?;
     Ok(())
 }
@@ -98,6 +101,7 @@ struct ThreadDriver {
     control: Arc<Control>,
     node: Arc<Node>,
     last_cut: Instant,
+    last_round: Duration,
     last_look: Option<Instant>,
     background: Option<JoinHandle<Result<u64, StorageError>>>,
 }
@@ -157,7 +161,7 @@ impl ThreadDriver {
 
     /// Messages that will reach an effect in a moment need not be written at all (HEART §4.3).
     fn wait_for_ripple(&self) {
-        let until = Instant::now() + RIPPLE_MAX;
+        let until = Instant::now() + (self.last_round / 2).clamp(RIPPLE_MAX, RIPPLE_LONGEST);
         self.node.is_writer_waiting.store(true, Ordering::SeqCst);
         while !self.node.is_still() {
             let now = Instant::now();
@@ -180,6 +184,7 @@ impl ThreadDriver {
             Ok(()) => self.trim(),
             Err(error) => self.writer.fail(&error),
         }
+        self.last_round = self.last_cut.elapsed();
         self.flush_in_background();
         self.control.publish(&self.writer);
     }

@@ -553,10 +553,12 @@ impl Queue {
         inner
             .entries
             .iter()
+            // What is done has no body: behind an effect that stays, it must not use up the window.
+            .filter(|entry| !entry.is_done)
             .take(self.spec.memory_window)
             .filter_map(|entry| match entry.body {
-                Body::There(position) if !entry.is_done => Some((entry.seq, position)),
-                _ => None,
+                Body::There(position) => Some((entry.seq, position)),
+                Body::Here(_) | Body::Gone => None,
             })
             .collect()
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fluxrig_actors::prelude::*;
-use fluxrig_tests::parts::{Burst, Count, Paced, Size, Stopwatch, pipeline};
+use fluxrig_tests::parts::{Asked, Burst, Count, Size, Stopwatch, pipeline};
 use tokio::time::Instant;
 
 use super::row::{Bar, Rows, Scratch, median, micros, runtime};
@@ -20,38 +20,51 @@ pub(crate) fn latency(rows: &mut Rows) {
         return;
     }
     let scratch = Scratch::new("latency");
-    // In turns with the rig's, so that both meet the same disk.
-    let mut bare = bare_flushes(&scratch, 500);
-    let watch = runtime(2).block_on(async {
-        let watch = Stopwatch::default();
-        let source = Paced { count: 2_000, every: Duration::from_millis(2), size: Size::Usual };
-        let rig = pipeline(source, watch.clone(), 5, Lane::Flush).journal(scratch.0.join("journal"));
+    let bare = Bare::new(&scratch);
+    let watch = Stopwatch::default();
+    let source = Asked::new(Size::Usual);
+    let count = 2_000;
+    let bare = runtime(2).block_on(async {
+        let rig = pipeline(source.clone(), watch.clone(), 5, Lane::Flush).journal(scratch.0.join("journal"));
         let rig = rig.start().await.expect("the rig starts");
+        let mut times = Vec::with_capacity(count);
+        // In turns, so that both meet the same disk: one bare flush, one message.
+        for idx in 0..count {
+            times.push(bare.flush(idx as u64));
+            source.ask();
+            while watch.len() <= idx {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        source.end();
         rig.finished().await;
         rig.stop(Duration::from_secs(5)).await;
-        watch
+        times
     });
-    bare.extend(bare_flushes(&scratch, 500));
     let bare = median(bare);
     let all: Vec<f64> = watch.take().into_iter().map(micros).collect();
     let p50 = median(all);
-    let note = format!("2,000 messages of 12 fields, one each 2 ms; p50 {p50:.0} µs; bare write of {GROUP_BYTES} bytes + fdatasync p50 {bare:.0} µs");
+    let note = format!("{count} messages of 12 fields, one at a time; p50 {p50:.0} µs; in turns with a bare write of {GROUP_BYTES} bytes + fdatasync, p50 {bare:.0} µs");
     rows.add("standard.latency", "5 durable gears, p50 at a low rate, against a bare flush", p50 / bare, "×", Bar::AtMost(2.0), &note);
 }
 
-fn bare_flushes(scratch: &Scratch, count: u64) -> Vec<f64> {
-    let path = scratch.0.join("bare");
-    let file = File::create(&path).expect("the temporary folder is writable");
-    file.write_all_at(&vec![0; 8 << 20], 0).expect("there is room");
-    file.sync_all().expect("the disk flushes");
-    let block = vec![7_u8; GROUP_BYTES];
-    let flush = |idx: u64| {
+/// One block after the other into a pre-zeroed file, each flushed.
+struct Bare(File);
+
+impl Bare {
+    fn new(scratch: &Scratch) -> Self {
+        let file = File::create(scratch.0.join("bare")).expect("the temporary folder is writable");
+        file.write_all_at(&vec![0; 8 << 20], 0).expect("there is room");
+        file.sync_all().expect("the disk flushes");
+        Self(file)
+    }
+
+    fn flush(&self, idx: u64) -> f64 {
         let started = Instant::now();
-        file.write_all_at(&block, idx * GROUP_BYTES as u64).expect("there is room");
-        file.sync_data().expect("the disk flushes");
+        self.0.write_all_at(&[7; GROUP_BYTES], idx * GROUP_BYTES as u64).expect("there is room");
+        self.0.sync_data().expect("the disk flushes");
         micros(started.elapsed())
-    };
-    (0..count).map(flush).collect()
+    }
 }
 
 /// As many as go, with flush and with the page cache only, in turns.
