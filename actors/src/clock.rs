@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// Where wall time, boot time and randomness come from.
 pub trait World: Send + Sync + 'static {
@@ -118,6 +118,7 @@ pub struct SimWorld {
     origin: tokio::time::Instant,
     wall_start_ns: i64,
     boot: AtomicU64,
+    jumped_ns: AtomicI64,
     chance: Mutex<u64>,
 }
 
@@ -129,6 +130,7 @@ impl SimWorld {
             origin: tokio::time::Instant::now(),
             wall_start_ns: 1_750_000_000_000_000_000,
             boot: AtomicU64::new(1),
+            jumped_ns: AtomicI64::new(0),
             chance: Mutex::new(seed),
         }
     }
@@ -137,11 +139,17 @@ impl SimWorld {
     pub fn reboot(&self) {
         self.boot.fetch_add(1, Ordering::Relaxed);
     }
+
+    /// The wall clock jumps by so many nanoseconds, forwards or backwards.
+    pub fn jump(&self, by_ns: i64) {
+        self.jumped_ns.fetch_add(by_ns, Ordering::Relaxed);
+    }
 }
 
 impl World for SimWorld {
     fn wall_ns(&self) -> i64 {
-        self.wall_start_ns + i64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(i64::MAX / 2)
+        let passed_ns = i64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(i64::MAX / 2);
+        self.wall_start_ns + self.jumped_ns.load(Ordering::Relaxed) + passed_ns
     }
 
     fn boot_ns(&self) -> u64 {

@@ -30,6 +30,7 @@ pub enum Closed {
 pub(crate) struct Gauge {
     level: AtomicU8,
     is_draining: AtomicBool,
+    is_settling: AtomicBool,
     is_halted: AtomicBool,
 }
 
@@ -48,6 +49,15 @@ impl Gauge {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Acquire)
+    }
+
+    /// No effect is taken any more: those under way end, the rest stays in the journal.
+    pub(crate) fn settle(&self) {
+        self.is_settling.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_settling(&self) -> bool {
+        self.is_settling.load(Ordering::Acquire)
     }
 
     pub(crate) fn halt(&self) {

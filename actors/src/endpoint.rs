@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fluxrig_protocol::{EntityId, FluxMsg, Trace};
+use fluxrig_protocol::{EntityId, FluxId, FluxMsg, Trace};
 use smol_str::SmolStr;
 
 use crate::cell::Cell;
@@ -108,12 +108,16 @@ impl Io {
     /// A new message from outside: fresh id and trace, this endpoint as source, now as time.
     #[must_use]
     pub fn message(&self) -> FluxMsg {
-        let mut random = [0; 24];
+        let mut random = [0; 34];
         self.node.world.random(&mut random);
+        let mut id = [0; 10];
+        id.copy_from_slice(&random[..10]);
         let mut trace = Trace::default();
-        trace.trace_id.copy_from_slice(&random[..16]);
-        trace.span_id.copy_from_slice(&random[16..]);
-        FluxMsg::new(self.node.fresh_id(), trace, self.cell.entity, self.node.wall_ns())
+        trace.trace_id.copy_from_slice(&random[10..26]);
+        trace.span_id.copy_from_slice(&random[26..]);
+        let wall_ns = self.node.wall_ns();
+        let id = FluxId::v7(u64::try_from(wall_ns / 1_000_000).unwrap_or(0), id);
+        FluxMsg::new(id, trace, self.cell.entity, wall_ns)
     }
 
     /// Fills `bytes` with randomness.

@@ -55,3 +55,6 @@ impl Gate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -223,7 +223,9 @@ impl Run {
                 Outcome::Done => {}
                 Outcome::Rejected(reason) => {
                     self.cell.counters.rejected.fetch_add(1, Ordering::Relaxed);
-                    dead.extend(self.bury(inlet, seq, here, &reason, attempts.max(1)));
+                    // The delivery that was rejected counts, unless it was not made at all.
+                    let made = if attempts >= max { attempts } else { attempts + 1 };
+                    dead.extend(self.bury(inlet, seq, here, &reason, made));
                 }
                 Outcome::Broken(error) => {
                     self.cell.counters.failed.fetch_add(1, Ordering::Relaxed);

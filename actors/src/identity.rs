@@ -71,3 +71,6 @@ impl IdKey {
         SipHasher13::new_with_keys(self.0, self.1)
     }
 }
+
+#[cfg(test)]
+mod tests;

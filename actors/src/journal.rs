@@ -26,6 +26,6 @@ pub use writer::{DiskOptions, JournalStats};
 pub(crate) use drive::{Control, spawn_task, spawn_thread};
 pub(crate) use image::Image;
 pub(crate) use record::{
-    Birth, Clock, Delta, GearDelta, Kind, Mark, NameRecord, Placed, RecordError, TimerRecord, WireDelta, encode,
+    Birth, BirthBody, Clock, Delta, GearDelta, Kind, Mark, NameRecord, Placed, RecordError, TimerRecord, WireDelta, encode,
 };
 pub(crate) use writer::{Writer, WriterParts};

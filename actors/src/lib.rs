@@ -32,6 +32,9 @@ pub mod clock;
 pub mod journal;
 pub mod prelude;
 
+#[cfg(test)]
+mod sample;
+
 pub use catalog::{About, Built, Catalog, CatalogError, Category, Manifest, Maturity};
 pub use door::Closed;
 pub use endpoint::{Admission, Effect, Effects, Endpoint, Io, OnMaybeSent, Receipt, Refused};

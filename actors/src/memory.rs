@@ -228,3 +228,6 @@ pub(crate) struct RecoveredTimer {
     pub(crate) due_ns: u64,
     pub(crate) home: SegmentId,
 }
+
+#[cfg(test)]
+mod tests;

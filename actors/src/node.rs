@@ -12,6 +12,7 @@ use crate::clock::World;
 use crate::door::{Door, Gauge};
 use crate::gate::Gate;
 use crate::identity::IdKey;
+use crate::plan::PlanError;
 use crate::wire::{After, DeadNote, Lane, Queue, Wire};
 
 /// How the runtime behaves, the same for every gear of a rig.
@@ -47,6 +48,19 @@ impl Default for Settings {
             dead_letters_max: 10_000,
             redactor: None,
         }
+    }
+}
+
+impl Settings {
+    /// Numbers with which nothing would ever move.
+    pub(crate) fn errors(&self) -> Vec<PlanError> {
+        let checks = [
+            ("emit_max", self.emit_max as usize),
+            ("batch_max", self.batch_max),
+            ("unflushed_max", self.unflushed_max),
+            ("effects_max", self.effects_max),
+        ];
+        checks.into_iter().filter(|&(_, value)| value == 0).map(|(setting, _)| PlanError::Settings { setting }).collect()
     }
 }
 
@@ -345,10 +359,9 @@ impl Node {
         if excess == 0 {
             return;
         }
-        let first = self.dead.peek(|entry| Some(entry.seq)).first().copied();
-        if let Some(first) = first {
-            self.dead.ack_front(first, excess, &mut Vec::new());
-        }
+        // By sequence: between them there may be letters that were purged or replayed.
+        let oldest = self.dead.peek(|entry| Some(entry.seq));
+        self.dead.ack_effects(&mut oldest.into_iter().take(excess), &mut Vec::new());
         self.dead_dropped.fetch_add(excess as u64, Ordering::Relaxed);
         tracing::warn!(
             dropped = excess,

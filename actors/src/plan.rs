@@ -217,6 +217,12 @@ pub enum PlanError {
         /// What it may be.
         expected: &'static str,
     },
+    /// A number of the rig's settings with which nothing would ever move.
+    #[error("settings: found `{setting}` = 0, expected at least 1; remedy: raise it, or leave it at its default")]
+    Settings {
+        /// The setting.
+        setting: &'static str,
+    },
     /// Limits raised.
     #[error("limits: {reason}")]
     Limits {

@@ -20,6 +20,8 @@ pub(crate) struct Retained {
     retention: Option<Retention>,
     items: VecDeque<Item>,
     bytes: u64,
+    /// What is before this sequence was let go, if it was ever kept.
+    floor: u64,
 }
 
 impl Retained {
@@ -28,14 +30,21 @@ impl Retained {
     }
 
     pub(crate) fn add(&mut self, seq: u64, position: Position, at_ns: i64) {
-        // A carried message is written again: only its position moves.
-        if let Some(item) = self.items.iter_mut().rev().find(|item| item.seq <= seq).filter(|item| item.seq == seq) {
-            item.position = position;
-            return;
+        match self.items.binary_search_by_key(&seq, |item| item.seq) {
+            // A carried message is written again: only its position moves.
+            Ok(idx) => {
+                self.bytes = self.bytes - u64::from(self.items[idx].position.len) + u64::from(position.len);
+                self.items[idx].position = position;
+            }
+            // It was let go while it waited, and was carried after that.
+            Err(_) if seq < self.floor => {}
+            // Seldom before others: one that is kept only since it was handled.
+            Err(idx) => {
+                self.bytes += u64::from(position.len);
+                self.items.insert(idx, Item { seq, at_ns, position });
+                self.forget(at_ns);
+            }
         }
-        self.bytes += u64::from(position.len);
-        self.items.push_back(Item { seq, at_ns, position });
-        self.forget(at_ns);
     }
 
     fn forget(&mut self, wall_ns: i64) {
@@ -51,6 +60,7 @@ impl Retained {
                 return;
             }
             self.bytes -= u64::from(front.position.len);
+            self.floor = front.seq + 1;
             self.items.pop_front();
         }
     }
@@ -65,3 +75,6 @@ impl Retained {
         self.items.iter().copied().collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use smol_str::SmolStr;
 
@@ -15,7 +16,7 @@ use crate::wire::{Lane, WireOptions};
 
 mod build;
 mod letters;
-mod recover;
+pub(crate) mod recover;
 mod running;
 
 pub use letters::{DeadLetter, LetterError, Replayed, RetainedMsg};
@@ -27,6 +28,8 @@ pub struct JournalOptions {
     place: Place,
     /// Bytes of one segment; at least 64 KiB.
     pub segment_bytes: u64,
+    /// A segment is left when it is older than this, however small: what was sensitive in it is destroyed with it.
+    pub segment_age_max: Option<Duration>,
     /// What the journal may take, and when doors close.
     pub disk: DiskOptions,
     /// Runs the writer as a task with pauses, for simulations; `None` is a thread of its own.
@@ -53,7 +56,7 @@ impl JournalOptions {
     }
 
     fn at(place: Place) -> Self {
-        Self { place, segment_bytes: 64 << 20, disk: DiskOptions::default(), pace: None }
+        Self { place, segment_bytes: 64 << 20, segment_age_max: None, disk: DiskOptions::default(), pace: None }
     }
 
     fn open_disk(&self) -> Result<Arc<dyn Disk>, std::io::Error> {
@@ -299,6 +302,7 @@ impl Rig {
         if let Err(error) = self.settings.limits.validate() {
             errors.push(crate::plan::PlanError::Limits { reason: error.to_string() });
         }
+        errors.extend(self.settings.errors());
         let plan = Plan::check(self.parts, self.asks, self.journal.is_some());
         let plan = match plan {
             Ok(plan) if errors.is_empty() => plan,

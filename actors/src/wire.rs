@@ -12,7 +12,7 @@ mod entry;
 mod queue;
 
 pub(crate) use entry::{After, Body, DeadNote, Entry, Fault, Position};
-pub(crate) use queue::{Carry, Effect, Front, Queue, QueueSpec, Taken};
+pub(crate) use queue::{Carry, Effect, Front, Queue, QueueSpec, Taken, Written};
 
 /// What a wire survives, and what an effect waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

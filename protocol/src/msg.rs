@@ -155,10 +155,30 @@ impl FluxMsg {
     ///
     /// Costs the copy of the body when others hold the message, else nothing; fields are shared, not copied.
     pub fn stamp(&mut self, id: FluxId, src: EntityId, hop: Hop) {
-        let body = self.envelope();
-        body.id = id;
-        body.src = src;
-        body.path.push(hop);
+        if Arc::get_mut(&mut self.0).is_some() {
+            let body = self.envelope();
+            body.id = id;
+            body.src = src;
+            body.path.push(hop);
+            return;
+        }
+        // Nearly every hop comes through here, since the wire keeps its copy until the commit: the new body is put
+        // together once, where copying and then changing it would move it three times.
+        let old = &self.0.body;
+        let mut path = Path::from_slice(&old.path);
+        path.push(hop);
+        let body = Body {
+            id,
+            src,
+            path,
+            meta: old.meta.clone(),
+            data: old.data.clone(),
+            raw: old.raw.clone(),
+            return_to: old.return_to.clone(),
+            unknown: old.unknown.clone(),
+            ..*old
+        };
+        self.0 = Arc::new(Inner { body, encoded: OnceLock::new(), measured: self.0.measured.clone() });
     }
 
     /// Changes the flags; content and its check stay as they are.

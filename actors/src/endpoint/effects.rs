@@ -80,6 +80,10 @@ impl Effects {
             if self.node.gauge.is_halted() {
                 return None;
             }
+            if self.node.gauge.is_settling() {
+                // What was not started stays on its wire, and is not maybe sent.
+                self.set_window(0);
+            }
             let marks = *self.marks.borrow_and_update();
             if let Some(effect) = self.start_one(marks) {
                 return Some(effect);

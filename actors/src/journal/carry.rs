@@ -41,6 +41,7 @@ pub(crate) struct CarryStep<'a> {
     pub(crate) node: &'a Node,
     pub(crate) segment: SegmentId,
     pub(crate) now_ns: u64,
+    pub(crate) wall_ns: i64,
     pub(crate) delta: &'a mut Delta,
 }
 
@@ -58,9 +59,14 @@ impl Carrying {
         self.target.is_some()
     }
 
-    /// Whether there are more segments than are left alone, and one more than at the last look.
+    /// Whether there are more segments than are left alone.
+    pub(crate) fn has_spare(&self, newest: SegmentId) -> bool {
+        newest >= self.oldest + KEEP_SEGMENTS
+    }
+
+    /// Whether there are, and one more than at the last look.
     pub(crate) fn is_due(&mut self, newest: SegmentId) -> bool {
-        let is_due = newest > self.looked_at && newest >= self.oldest + KEEP_SEGMENTS;
+        let is_due = newest > self.looked_at && self.has_spare(newest);
         if is_due {
             self.looked_at = newest;
         }
@@ -75,7 +81,7 @@ impl Carrying {
     /// Carries a bounded part. The step that reaches the end moves the oldest segment on, in the same group.
     pub(crate) fn step(&mut self, step: CarryStep<'_>) -> u64 {
         let Some(target) = self.target else { return 0 };
-        let CarryStep { node, segment, now_ns, delta } = step;
+        let CarryStep { node, segment, now_ns, wall_ns, delta } = step;
         let mut wires = Vec::new();
         let mut look = LOOK_MAX;
         while look > 0 {
@@ -94,6 +100,7 @@ impl Carrying {
                             segment,
                             look,
                             max: CARRY_MAX.saturating_sub(before).max(1),
+                            wall_ns,
                             into: &mut wires,
                         };
                         match queue.carry(&mut carry) {

@@ -91,7 +91,7 @@ pub(crate) fn spawn_thread(writer: Writer, control: Arc<Control>) -> std::io::Re
         let _ending = Ending(Arc::clone(&control));
         let node = Arc::clone(writer.node());
         drop(node.writer.thread.set(std::thread::current()));
-        ThreadDriver { writer, control, node, last_cut: Instant::now(), last_round: Duration::ZERO, last_look: None, background: None }.run();
+        ThreadDriver { writer, control, node, last_cut: Instant::now(), last_round: Duration::ZERO, last_look: None, background: None, trims: Vec::new() }.run();
     })?;
     Ok(())
 }
@@ -104,6 +104,16 @@ struct ThreadDriver {
     last_round: Duration,
     last_look: Option<Instant>,
     background: Option<JoinHandle<Result<u64, StorageError>>>,
+    trims: Vec<JoinHandle<()>>,
+}
+
+impl Drop for ThreadDriver {
+    fn drop(&mut self) {
+        // The directory is another's as soon as the writer is gone: nobody may delete in it from here on.
+        for trim in self.trims.drain(..) {
+            drop(trim.join());
+        }
+    }
 }
 
 impl ThreadDriver {
@@ -184,6 +194,9 @@ impl ThreadDriver {
             Ok(()) => self.trim(),
             Err(error) => self.writer.fail(&error),
         }
+        if let Err(error) = block_on(self.writer.rotate_by_age()) {
+            self.writer.fail(&error);
+        }
         self.last_round = self.last_cut.elapsed();
         self.flush_in_background();
         self.control.publish(&self.writer);
@@ -197,8 +210,10 @@ impl ThreadDriver {
                     tracing::warn!(%error, "journal: an old segment could not be deleted, tried again with the next");
                 }
             });
-            if let Err(error) = spawned {
-                tracing::warn!(%error, "journal: no thread to delete an old segment with");
+            self.trims.retain(|trim| !trim.is_finished());
+            match spawned {
+                Ok(handle) => self.trims.push(handle),
+                Err(error) => tracing::warn!(%error, "journal: no thread to delete an old segment with"),
             }
         }
     }
@@ -363,5 +378,5 @@ async fn task_round(writer: &mut Writer, control: &Control, pacer: &mut Pacer) -
     if let Some(trim) = writer.trim() {
         trim()?;
     }
-    Ok(())
+    writer.rotate_by_age().await
 }

@@ -156,8 +156,19 @@ pub(crate) struct Delta {
     pub(crate) unclean_starts: Option<u32>,
 }
 
-/// Where each birth of a group was put: journal number of the wire, sequence, offset and length in the body.
-pub(crate) type Placed = Vec<(u32, u64, u32, u32)>;
+/// Where a birth was put in the body of its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Journal number of the wire.
+    pub(crate) wire: u32,
+    pub(crate) seq: u64,
+    pub(crate) offset: u32,
+    pub(crate) len: u32,
+    pub(crate) is_retained: bool,
+}
+
+/// Where every birth of a group was put.
+pub(crate) type Placed = Vec<Place>;
 
 /// Appends one delta to a group's body. `read` fetches bodies that are only in the journal.
 pub(crate) fn encode<E>(
@@ -290,7 +301,8 @@ impl Cbor<'_> {
         self.array(wire.births.len());
         for birth in &wire.births {
             let (offset, len) = self.birth(birth, read)?;
-            placed.push((wire.number, birth.seq, offset, len));
+            let Birth { seq, is_retained, .. } = *birth;
+            placed.push(Place { wire: wire.number, seq, offset, len, is_retained });
         }
         Ok(())
     }

@@ -3,14 +3,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::carry::{CarryStep, Carrying};
-use super::record::{self, Clock, Delta, NameRecord, Placed};
+use super::record::{self, Clock, Delta, NameRecord, Place, Placed};
 use super::{Group, GroupAt, Reader, SegmentId, Storage, StorageError};
 use crate::node::{Marks, Node};
-use crate::wire::{Lane, Position};
+use crate::wire::{Lane, Position, Written};
 
 /// Bytes that may be written and not flushed while nothing waits for a flush.
 const UNFLUSHED_BYTES_MAX: u64 = 32 << 20;
@@ -81,6 +82,9 @@ pub(crate) struct Writer {
     births_by_segment: BTreeMap<SegmentId, u64>,
     trimmed_to: SegmentId,
     is_failed: bool,
+    segment_age_max: Option<Duration>,
+    /// The segment being written, and since when (monotonic ns).
+    segment_since: (SegmentId, u64),
 }
 
 /// What a round came to.
@@ -98,6 +102,7 @@ pub(crate) struct WriterParts {
     pub(crate) disk: DiskOptions,
     pub(crate) names: Vec<(NameRecord, SegmentId)>,
     pub(crate) oldest: SegmentId,
+    pub(crate) segment_age_max: Option<Duration>,
 }
 
 impl Writer {
@@ -116,6 +121,8 @@ impl Writer {
             births_by_segment: BTreeMap::new(),
             trimmed_to: parts.oldest,
             is_failed: false,
+            segment_age_max: parts.segment_age_max,
+            segment_since: (0, 0),
             storage: parts.storage,
         }
     }
@@ -149,7 +156,7 @@ impl Writer {
         let mut is_flush = false;
         let gate = node.gate.close();
         let epoch = node.next_epoch();
-        let now_ns = node.now_ns();
+        let (now_ns, wall_ns) = (node.now_ns(), node.wall_ns());
         for queue in node.queues.iter().filter(|queue| queue.spec.lane.is_standard()) {
             if let Some(wire) = queue.cut(segment) {
                 is_flush |= queue.spec.lane == Lane::Flush;
@@ -163,12 +170,12 @@ impl Writer {
             }
         }
         // What is carried is chosen inside the cut that carries it: a choice made before could be stale.
-        let carried = self.carrying.step(CarryStep { node: &node, segment, now_ns, delta: &mut delta });
+        let carried = self.carrying.step(CarryStep { node: &node, segment, now_ns, wall_ns, delta: &mut delta });
         drop(gate);
         self.stats.carried += carried;
         delta.unclean_starts = self.unclean_starts.take();
         delta.clock =
-            Clock { epoch, wall_ns: node.wall_ns(), boot_id: node.world.boot_id(), boot_ns: node.world.boot_ns() };
+            Clock { epoch, wall_ns, boot_id: node.world.boot_id(), boot_ns: node.world.boot_ns() };
         is_flush |= delta.unclean_starts.is_some() || !delta.names.is_empty();
         let births: usize = delta.wires.iter().map(|wire| wire.births.len()).sum();
         *self.births_by_segment.entry(segment).or_default() += births as u64;
@@ -233,7 +240,7 @@ impl Writer {
     }
 
     /// Whether something written has waited for a flush that long.
-    pub(crate) fn is_flush_due(&self, after: std::time::Duration) -> bool {
+    pub(crate) fn is_flush_due(&self, after: Duration) -> bool {
         let now_ns = self.node.now_ns();
         let bytes: u64 = self.kept.iter().map(|kept| kept.bytes).sum();
         let oldest = self.kept.iter().find(|kept| kept.is_written);
@@ -261,7 +268,7 @@ impl Writer {
     pub(crate) fn flushed(&mut self, epoch: u64) {
         let written = self.node.marks().written.max(epoch);
         let wall_ns = self.node.wall_ns();
-        let mut births: BTreeMap<u32, Vec<(u64, Position)>> = BTreeMap::new();
+        let mut births: BTreeMap<u32, Vec<Written>> = BTreeMap::new();
         let watched: Vec<_> = self.node.queues.iter().filter(|queue| queue.wants_positions()).collect();
         while self.kept.front().is_some_and(|kept| kept.is_written && kept.epoch <= epoch) {
             let Some(kept) = self.kept.pop_front() else { break };
@@ -269,8 +276,9 @@ impl Writer {
             if watched.is_empty() {
                 continue;
             }
-            for (number, seq, offset, len) in kept.placed {
-                births.entry(number).or_default().push((seq, Position { at, offset, len }));
+            for Place { wire, seq, offset, len, is_retained } in kept.placed {
+                let position = Position { at, offset, len };
+                births.entry(wire).or_default().push(Written { seq, position, is_retained });
             }
         }
         for queue in watched {
@@ -328,6 +336,20 @@ impl Writer {
         }
     }
 
+    /// Leaves a segment that is older than it may be, so that what was sensitive in it goes with it (HEART §9.2).
+    pub(crate) async fn rotate_by_age(&mut self) -> Result<(), StorageError> {
+        let Some(age_max) = self.segment_age_max else { return Ok(()) };
+        let (segment, now_ns) = (self.storage.current(), self.node.now_ns());
+        if segment != self.segment_since.0 {
+            self.segment_since = (segment, now_ns);
+        }
+        let is_old = u128::from(now_ns - self.segment_since.1) >= age_max.as_nanos();
+        if is_old && self.kept.is_empty() && self.births_by_segment.contains_key(&segment) {
+            self.storage.replace(self.node.marks().flushed).await?;
+        }
+        Ok(())
+    }
+
     /// Begins a new segment whose first group merges all that was kept. An error means: again later.
     pub(crate) async fn recover(&mut self) -> Result<(), StorageError> {
         self.storage.replace(self.node.marks().flushed).await?;
@@ -350,7 +372,9 @@ impl Writer {
     /// Begins to carry the oldest segment forward when little in it is alive, or when the disk fills.
     fn consider_carry(&mut self) {
         let newest = self.storage.current();
-        if self.carrying.is_active() || !self.carrying.is_due(newest) {
+        // On a full disk every cut looks again: acks may have emptied the oldest segment without a rotation.
+        let is_due = self.carrying.is_due(newest) || (self.node.gauge.level() > 0 && self.carrying.has_spare(newest));
+        if self.carrying.is_active() || !is_due {
             return;
         }
         let oldest = self.carrying.oldest();
@@ -362,8 +386,8 @@ impl Writer {
         }
         let alive: usize = self.node.queues.iter().map(|queue| queue.count_homed(oldest)).sum();
         let born = self.births_by_segment.get(&oldest).copied().unwrap_or(0);
-        // Carrying a segment that is mostly alive would only copy it; a full disk has no such choice.
-        let is_worth = (alive as u64).saturating_mul(2) <= born || alive < 1024 || self.node.gauge.level() > 0;
+        // Carrying a segment that is mostly alive would only copy it.
+        let is_worth = (alive as u64).saturating_mul(2) <= born || alive < 1024;
         if is_worth {
             self.carrying.begin(oldest);
         }

@@ -89,6 +89,12 @@ impl Build {
                 return Err(error.into());
             }
         };
+        let (watched, ending) = (root.clone(), Arc::clone(&node));
+        tokio::spawn(async move {
+            // A tree that ends by itself takes the node along: whoever waits for a mark, a door or a fact is told.
+            let reason = watched.wait().await;
+            ending.halt(&reason.to_string());
+        });
         Ok(RunningRig::new(RunningParts { name: self.name, node, root, control, reader }))
     }
 
@@ -118,6 +124,7 @@ impl Build {
                         redelivery: line.options.redelivery,
                         retention: line.options.retention,
                         is_effects,
+                        redactor: self.settings.redactor,
                     };
                     let consumer = Arc::clone(&bells[line.to.0][partition as usize]);
                     let queue = Arc::new(Queue::new(spec, consumer, Arc::clone(&pager)));
@@ -166,10 +173,9 @@ impl Build {
             redelivery: Redelivery::default(),
             retention: None,
             is_effects: true,
+            redactor: None,
         };
         let queue = Arc::new(Queue::new(spec, Arc::default(), Arc::default()));
-        // Nobody takes dead letters by themselves: they are never in motion.
-        queue.set_idle(true);
         fill(&queue, image);
         queue
     }
@@ -342,6 +348,7 @@ impl Build {
             disk: options.disk,
             names,
             oldest: opened.oldest,
+            segment_age_max: options.segment_age_max,
             storage: Box::new(opened.storage),
         });
         JournalSetup {

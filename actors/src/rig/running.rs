@@ -174,16 +174,24 @@ impl RunningRig {
     /// under way are done or `deadline` has passed. Then the last flush; the tree stops in reverse. What is left on
     /// standard wires stays in the journal. True when nothing under way was left.
     pub async fn stop(self, deadline: Duration) -> bool {
-        self.node.drain();
         let until = Instant::now() + deadline;
-        let mut is_drained = self.node.is_drained();
-        while !is_drained && Instant::now() < until && !self.node.gauge.is_halted() {
-            tokio::time::sleep(LOOK_EVERY).await;
-            is_drained = self.node.is_drained();
-        }
+        self.node.drain();
+        let is_drained = self.until(until, Node::is_drained).await;
+        self.node.settle();
+        let is_settled = self.until(until, Node::is_settled).await;
         self.root.stop().await;
         self.end();
-        is_drained
+        is_drained && is_settled
+    }
+
+    async fn until(&self, until: Instant, fact: impl Fn(&Node) -> bool) -> bool {
+        while !fact(&self.node) {
+            if Instant::now() >= until || self.node.gauge.is_halted() {
+                return false;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        true
     }
 
     /// Runs until `signal`, then drains for at most `deadline`.
@@ -224,16 +232,25 @@ impl Node {
         sources.into_iter().all(|cell| cell.has_ended())
     }
 
+    /// No request is open, and nothing is where it would be lost.
     fn is_drained(&self) -> bool {
-        let is_queue_drained = |queue: &Arc<Queue>| match queue.spec.lane {
-            Lane::Turbo => queue.len() == 0,
-            Lane::Os | Lane::Flush => queue.in_flight() == 0,
-        };
         // An open request is one whose gear still waits for the reply, under a timer.
         let has_open_requests = |cell: &Arc<crate::cell::Cell>| {
             cell.ports.inputs.iter().any(|port| port.is_reply) && cell.memory().next_due_ns().is_some()
         };
-        self.work_queues().all(is_queue_drained) && !self.cells.iter().any(has_open_requests)
+        let mut turbo = self.work_queues().filter(|queue| queue.spec.lane == Lane::Turbo);
+        turbo.all(|queue| queue.len() == 0) && !self.cells.iter().any(has_open_requests)
+    }
+
+    /// No effect is under way.
+    fn is_settled(&self) -> bool {
+        self.work_queues().all(|queue| queue.in_flight() == 0)
+    }
+
+    /// Endpoints take no more effects.
+    fn settle(&self) {
+        self.gauge.settle();
+        self.wake_watchers();
     }
 
     /// Doors for requests close.

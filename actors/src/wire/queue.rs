@@ -11,7 +11,8 @@ use smol_str::SmolStr;
 use super::{After, Body, DeadNote, Entry, Fault, Lane, Redelivery, Retention};
 use crate::bell::Bell;
 use crate::door::Door;
-use crate::journal::{Birth, Mark, SegmentId, WireDelta};
+use crate::journal::{Birth, BirthBody, Mark, SegmentId, WireDelta};
+use crate::node::Redactor;
 use crate::retained::Retained;
 
 /// What a queue is, fixed while the rig runs.
@@ -31,6 +32,28 @@ pub(crate) struct QueueSpec {
     pub(crate) retention: Option<Retention>,
     /// Ends in an endpoint: messages are taken as effects.
     pub(crate) is_effects: bool,
+    pub(crate) redactor: Option<Redactor>,
+}
+
+impl QueueSpec {
+    /// Whether an entry is written as one that replay may read: not with sensitive data in it (HEART §9.2).
+    fn retains(&self, entry: &Entry) -> bool {
+        let is_sensitive = match (self.redactor, &entry.body) {
+            (Some(redact), Body::Here(msg)) => redact(msg).is_some(),
+            _ => false,
+        };
+        self.retention.is_some() && !is_sensitive
+    }
+
+    /// Sensitive data is not carried past its message's expiry; the message then only waits to be a dead letter.
+    fn redact_expired(&self, birth: &mut Birth, wall_ns: i64) {
+        if let (Some(redact), BirthBody::Msg(msg)) = (self.redactor, &birth.body)
+            && msg.expires.is_some_and(|expires| expires < wall_ns)
+            && let Some(redacted) = redact(msg)
+        {
+            birth.body = BirthBody::Msg(redacted);
+        }
+    }
 }
 
 /// One queue of a running rig.
@@ -113,7 +136,9 @@ pub(crate) type Motion = i64;
 impl Queue {
     pub(crate) fn new(spec: QueueSpec, consumer: Arc<Bell>, pager: Arc<Bell>) -> Self {
         let retained = Retained::new(spec.retention);
-        let inner = Inner { next_seq: 1, next_take: 1, cut_seq: 1, retained, ..Inner::default() };
+        // An endpoint says by itself when it has room.
+        let is_idle = spec.is_effects;
+        let inner = Inner { next_seq: 1, next_take: 1, cut_seq: 1, is_idle, retained, ..Inner::default() };
         Self {
             spec,
             inner: Mutex::new(inner),
@@ -455,7 +480,7 @@ impl Queue {
         births.extend(inner.passing.drain(..).map(|(seq, msg)| Birth::passed(seq, msg)));
         for entry in inner.entries.range_mut(from..).filter(|entry| !entry.is_done) {
             entry.home = segment;
-            births.push(Birth::of(entry, self.spec.retention.is_some()));
+            births.push(Birth::of(entry, self.spec.retains(entry)));
         }
         births.sort_by_key(|birth| birth.seq);
         inner.cut_seq = inner.next_seq;
@@ -483,7 +508,9 @@ impl Queue {
             }
             if !entry.is_done && entry.home != 0 && entry.home <= carry.oldest {
                 entry.home = carry.segment;
-                births.push(Birth::of(entry, self.spec.retention.is_some()));
+                let mut birth = Birth::of(entry, self.spec.retains(entry));
+                self.spec.redact_expired(&mut birth, carry.wall_ns);
+                births.push(birth);
             }
         }
         if !births.is_empty() {
@@ -511,7 +538,7 @@ impl Queue {
 
     /// Whether it wants to be told where its messages were written.
     pub(crate) fn wants_positions(&self) -> bool {
-        self.spec.retention.is_some() || self.len() > self.spec.memory_window
+        self.spec.retention.is_some() || self.len() > self.spec.memory_window || self.lock().away > 0
     }
 
     /// The oldest segment that replay still needs, and forgets what retention no longer keeps.
@@ -525,25 +552,27 @@ impl Queue {
 
     /// Told where births were written, once they are flushed: notes them for replay, and lets go of the bodies of a
     /// backlog that is longer than the memory window.
-    pub(crate) fn written(&self, births: &[(u64, super::Position)], wall_ns: i64) {
+    pub(crate) fn written(&self, births: &[Written], wall_ns: i64) {
         let is_long = self.len() > self.spec.memory_window;
-        if self.spec.retention.is_none() && !is_long {
-            return;
-        }
         let mut guard = self.lock();
         let inner = &mut *guard;
-        for &(seq, position) in births {
-            if self.spec.retention.is_some() {
+        for &Written { seq, position, is_retained } in births {
+            if is_retained {
                 inner.retained.add(seq, position, wall_ns);
             }
             let idx = inner.index_of(seq);
-            // Only the newest go away, and only a run that reaches the end: the front stays ready to be handled.
-            if is_long && idx >= self.spec.memory_window && seq >= inner.next_take
-                && let Some(entry) = inner.entries.get_mut(idx).filter(|entry| entry.seq == seq && !entry.is_done)
-                    && matches!(entry.body, Body::Here(_)) {
-                        entry.body = Body::There(position);
-                        inner.away += 1;
-                    }
+            let next_take = inner.next_take;
+            let Some(entry) = inner.entries.get_mut(idx).filter(|entry| entry.seq == seq) else { continue };
+            match &mut entry.body {
+                // It was carried: where it was is about to be deleted.
+                Body::There(place) => *place = position,
+                // Only the newest go away: the front stays ready to be handled.
+                Body::Here(_) if is_long && idx >= self.spec.memory_window && seq >= next_take => {
+                    entry.body = Body::There(position);
+                    inner.away += 1;
+                }
+                Body::Here(_) | Body::Gone => {}
+            }
         }
     }
 
@@ -612,7 +641,16 @@ pub(crate) struct Carry<'a> {
     pub(crate) segment: SegmentId,
     pub(crate) look: usize,
     pub(crate) max: usize,
+    pub(crate) wall_ns: i64,
     pub(crate) into: &'a mut Vec<WireDelta>,
+}
+
+/// Where a birth was written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Written {
+    pub(crate) seq: u64,
+    pub(crate) position: super::Position,
+    pub(crate) is_retained: bool,
 }
 
 impl Inner {
@@ -636,10 +674,17 @@ impl Inner {
             return;
         }
         let seq = entry.seq;
-        if seq < self.cut_seq {
+        let was_written = seq < self.cut_seq;
+        if let (Some(_), Body::Here(msg)) = (spec.retention, &entry.body) {
+            // What is sensitive was not written for replay; now that it is handled, a copy without the secrets is.
+            match spec.redactor.and_then(|redact| redact(msg)) {
+                Some(redacted) => self.passing.push((seq, redacted)),
+                None if was_written => {}
+                None => self.passing.push((seq, msg.clone())),
+            }
+        }
+        if was_written {
             self.note_range(seq);
-        } else if let (Some(_), Body::Here(msg)) = (spec.retention, &entry.body) {
-            self.passing.push((seq, msg.clone()));
         }
     }
 
@@ -672,3 +717,6 @@ fn note_fault(entry: &mut Entry, error: &str) {
         none => *none = Some(Box::new(Fault { first: error.into(), last: error.into() })),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -276,3 +276,9 @@ fn fields_of_later_versions_are_within_limits_too() {
         Err(LimitError::KeyBytes { at: "data".into(), found: 20, limit: 15 })
     );
 }
+
+/// What a hop costs is mostly the copy of this: a field more is a decision.
+#[test]
+fn a_message_stays_small() {
+    assert!(size_of::<super::Inner>() <= 416, "{} bytes", size_of::<super::Inner>());
+}
