@@ -22,6 +22,9 @@ use crate::wire::{After, DeadNote, Entry, Front, Taken};
 /// A batch ends after this long, so that other gears of the worker get their turn (HEART §2.4).
 const BATCH_NS: u64 = 200_000;
 
+/// Messages taken at once by a gear whose speed is not known yet; the clock is looked at as often.
+const BATCH_FIRST: usize = 16;
+
 /// Timers fired in one go.
 const TIMERS_MAX: usize = 256;
 
@@ -48,6 +51,8 @@ pub(crate) struct Run {
     gone: Vec<Entry>,
     due: Vec<(SmolStr, u64)>,
     next_inlet: usize,
+    /// Messages to take at once: as many as fit into the time of a batch, so that none is copied off a wire in vain.
+    batch: usize,
     link_count: u64,
 }
 
@@ -114,6 +119,7 @@ impl Run {
             gone: Vec::new(),
             due: Vec::new(),
             next_inlet: 0,
+            batch: BATCH_FIRST,
             link_count: 0,
         })
     }
@@ -154,7 +160,7 @@ impl Run {
     /// Takes one batch from a queue, handles it and commits.
     async fn drain(&mut self, inlet: &Inlet) -> Result<Served, Crashed> {
         let is_careful = self.node.is_careful.load(Ordering::Relaxed);
-        let batch_max = if is_careful { 1 } else { self.node.settings.batch_max };
+        let batch_max = if is_careful { 1 } else { self.batch.min(self.node.settings.batch_max) };
         let started_ns = self.node.now_ns();
         let mut taken = std::mem::take(&mut self.taken);
         match inlet.queue.front(batch_max, started_ns, &mut taken) {
@@ -175,6 +181,11 @@ impl Run {
         let is_full = taken.len() == batch_max;
         let result = self.handle_batch(inlet, &mut taken, started_ns, is_careful);
         let is_cut_short = !taken.is_empty();
+        if is_cut_short {
+            self.batch = (batch_max - taken.len()).max(BATCH_FIRST);
+        } else if is_full {
+            self.batch = (batch_max * 2).min(self.node.settings.batch_max).max(BATCH_FIRST);
+        }
         taken.clear();
         self.taken = taken;
         // What the commit took off the queue is dropped here, outside the gate.
@@ -194,7 +205,7 @@ impl Run {
         let queue = &inlet.queue;
         let first_seq = taken[0].seq;
         let mut after = self.cell.memory().after;
-        let mut count = 0;
+        let mut count: usize = 0;
         let mut dead = Vec::new();
         let mut failure = None;
         self.outlet.begin_batch(self.node.wall_ns(), started_ns);
@@ -239,7 +250,7 @@ impl Run {
                 }
             }
             count += 1;
-            if count % 16 == 0 && self.node.now_ns() - started_ns > BATCH_NS {
+            if count.is_multiple_of(BATCH_FIRST) && self.node.now_ns() - started_ns > BATCH_NS {
                 break;
             }
         }

@@ -17,8 +17,8 @@ pub use disk::real::RealDisk;
 pub use drive::Pace;
 pub use lock::Holder;
 pub use segment::{
-    Damage, FORMAT_VERSION, OpenError, OpenOptions, RecoveredGroup, Recovery, Report, SegmentReport, SegmentStorage, Torn,
-    Unused, open, quarantine, rack_id, verify,
+    Damage, FORMAT_VERSION, OpenError, OpenOptions, RecoveredGroup, Recovery, Report, SegmentReport, SegmentStorage,
+    Torn, Unused, open, quarantine, rack_id, verify,
 };
 pub use storage::{BoxFuture, Group, GroupAt, Reader, SegmentId, Storage, StorageError, Task, Usage};
 pub use writer::{DiskOptions, JournalStats};
@@ -26,6 +26,7 @@ pub use writer::{DiskOptions, JournalStats};
 pub(crate) use drive::{Control, spawn_task, spawn_thread};
 pub(crate) use image::Image;
 pub(crate) use record::{
-    Birth, BirthBody, Clock, Delta, GearDelta, Kind, Mark, NameRecord, Placed, RecordError, TimerRecord, WireDelta, encode,
+    Birth, BirthBody, Clock, Delta, GearDelta, Kind, Mark, NameRecord, Placed, RecordError, TimerRecord, WireDelta,
+    encode,
 };
 pub(crate) use writer::{Writer, WriterParts};

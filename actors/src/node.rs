@@ -60,7 +60,11 @@ impl Settings {
             ("unflushed_max", self.unflushed_max),
             ("effects_max", self.effects_max),
         ];
-        checks.into_iter().filter(|&(_, value)| value == 0).map(|(setting, _)| PlanError::Settings { setting }).collect()
+        checks
+            .into_iter()
+            .filter(|&(_, value)| value == 0)
+            .map(|(setting, _)| PlanError::Settings { setting })
+            .collect()
     }
 }
 

@@ -28,7 +28,8 @@ impl Pairs {
 
     fn cut(&self) -> u64 {
         let _gate = self.gate.close();
-        let read = || self.pairs.iter().map(|(left, right)| (left.load(Ordering::Relaxed), right.load(Ordering::Relaxed)));
+        let read =
+            || self.pairs.iter().map(|(left, right)| (left.load(Ordering::Relaxed), right.load(Ordering::Relaxed)));
         assert_eq!(self.inside.load(Ordering::Relaxed), 0, "a commit is inside a closed gate");
         for (left, right) in read() {
             assert_eq!(left, right, "half a commit");

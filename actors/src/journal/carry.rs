@@ -152,8 +152,9 @@ fn carry_names(
         *home = segment;
         delta.names.push(name.clone());
         if name.kind == Kind::Wire
-            && let Some(queue) = node.queues.iter().find(|queue| queue.spec.number == name.number) {
-                delta.wires.push(queue.identity());
-            }
+            && let Some(queue) = node.queues.iter().find(|queue| queue.spec.number == name.number)
+        {
+            delta.wires.push(queue.identity());
+        }
     }
 }

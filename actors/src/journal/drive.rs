@@ -91,7 +91,17 @@ pub(crate) fn spawn_thread(writer: Writer, control: Arc<Control>) -> std::io::Re
         let _ending = Ending(Arc::clone(&control));
         let node = Arc::clone(writer.node());
         drop(node.writer.thread.set(std::thread::current()));
-        ThreadDriver { writer, control, node, last_cut: Instant::now(), last_round: Duration::ZERO, last_look: None, background: None, trims: Vec::new() }.run();
+        ThreadDriver {
+            writer,
+            control,
+            node,
+            last_cut: Instant::now(),
+            last_round: Duration::ZERO,
+            last_look: None,
+            background: None,
+            trims: Vec::new(),
+        }
+        .run();
     })?;
     Ok(())
 }

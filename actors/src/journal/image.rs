@@ -117,3 +117,6 @@ impl Image {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -629,3 +629,6 @@ impl<'b> Tokens<'b> {
         Ok(value)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -145,7 +145,13 @@ impl SegmentKey {
     ///
     /// # Errors
     /// When the key, counter, context or bytes are not those of the sealing.
-    pub(super) fn open(&self, counter: u64, context: &[u8], bytes: &mut [u8], tag: &[u8; TAG_BYTES]) -> Result<(), Unsealed> {
+    pub(super) fn open(
+        &self,
+        counter: u64,
+        context: &[u8],
+        bytes: &mut [u8],
+        tag: &[u8; TAG_BYTES],
+    ) -> Result<(), Unsealed> {
         self.0
             .open_in_place_separate_tag(nonce(counter), Aad::from(context), Tag::from(*tag), bytes, 0..)
             .map(|_| ())

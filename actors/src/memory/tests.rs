@@ -93,10 +93,12 @@ impl Model {
     fn fire(&mut self, memory: &mut Memory, is_stale: bool) {
         let mut due = Vec::new();
         memory.due(self.now, usize::MAX, &mut due);
-        let mut expected: Vec<(u64, SmolStr, u64)> = self.view.timers.iter().map(|(key, timer)| (timer.1, key.clone(), timer.0)).collect();
+        let mut expected: Vec<(u64, SmolStr, u64)> =
+            self.view.timers.iter().map(|(key, timer)| (timer.1, key.clone(), timer.0)).collect();
         expected.retain(|(at, ..)| *at <= self.now);
         expected.sort();
-        let expected: Vec<(SmolStr, u64)> = expected.into_iter().map(|(_, key, generation)| (key, generation)).collect();
+        let expected: Vec<(SmolStr, u64)> =
+            expected.into_iter().map(|(_, key, generation)| (key, generation)).collect();
         assert_eq!(due, expected, "due timers, earliest first");
         let Some((key, generation)) = due.first() else { return };
         if is_stale {
@@ -132,9 +134,11 @@ impl Model {
                 self.homes.insert(format!("timer {key}").into(), self.segment);
                 match timer {
                     Some(timer) => {
-                        drop(self.durable.timers.insert(key, (timer.generation, self.now + timer.left_ns)));
+                        self.durable.timers.insert(key, (timer.generation, self.now + timer.left_ns));
                     }
-                    None => drop(self.durable.timers.remove(&key)),
+                    None => {
+                        self.durable.timers.remove(&key);
+                    }
                 }
             }
         }
@@ -151,7 +155,8 @@ impl Model {
 
     fn compare_durable(&self, memory: &Memory) {
         assert_eq!(self.durable.keys, self.view.keys);
-        let generations = |view: &View| view.timers.iter().map(|(key, timer)| (key.clone(), timer.0)).collect::<Vec<_>>();
+        let generations =
+            |view: &View| view.timers.iter().map(|(key, timer)| (key.clone(), timer.0)).collect::<Vec<_>>();
         assert_eq!(generations(&self.durable), generations(&self.view));
         assert!(self.durable_generation >= self.view.timers.values().map(|timer| timer.0).max().unwrap_or(0));
         assert!(self.durable_generation <= memory.generation);

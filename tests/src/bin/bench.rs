@@ -3,6 +3,7 @@
 
 mod bench {
     //! The rows, one file per question.
+    pub(crate) mod instructions;
     pub(crate) mod process;
     pub(crate) mod recovery;
     pub(crate) mod restart;
@@ -25,12 +26,18 @@ fn main() {
             // The table's file is written by the caller.
             "--json" => drop(args.next()),
             "--idle-child" => return bench::process::idle_child(),
+            "--pipeline-child" => {
+                let lane = args.next().unwrap_or_default();
+                let count = args.next().and_then(|count| count.parse().ok()).unwrap_or(0);
+                return bench::instructions::child(&lane, count);
+            }
             _ => wanted.push(arg),
         }
     }
     let mut rows = Rows::new(wanted);
     bench::turbo::throughput(&mut rows);
     bench::turbo::latency(&mut rows);
+    bench::instructions::per_hop(&mut rows);
     bench::standard::latency(&mut rows);
     bench::standard::throughput(&mut rows);
     bench::restart::crash(&mut rows);

@@ -88,11 +88,10 @@ struct Model {
 impl Model {
     fn new(setup: Setup) -> Self {
         Self {
-            setup,
             records: VecDeque::new(),
             born: Vec::new(),
             next_msg: 1,
-            is_idle: false,
+            is_idle: setup.is_effects,
             blocked_until: 0,
             now: 1,
             motion: 0,
@@ -103,6 +102,7 @@ impl Model {
             groups: Vec::new(),
             image: Image::default(),
             unwritten: Vec::new(),
+            setup,
         }
     }
 
@@ -218,7 +218,10 @@ impl Model {
         let Some(first) = taken.first() else { return };
         let mut gone = Vec::new();
         self.motion += queue.ack_front(first.seq, taken.len(), &mut gone);
-        assert_eq!(gone.iter().map(|entry| entry.seq).collect::<Vec<_>>(), taken.iter().map(|t| t.seq).collect::<Vec<_>>());
+        assert_eq!(
+            gone.iter().map(|entry| entry.seq).collect::<Vec<_>>(),
+            taken.iter().map(|t| t.seq).collect::<Vec<_>>()
+        );
         self.records.drain(..taken.len());
         self.passed += taken.len() as u64;
         self.is_idle = false;
@@ -264,12 +267,17 @@ impl Model {
         if taken.is_empty() && self.waiting() > 0 && room > 0 {
             self.page(queue);
             self.motion += queue.take_effects(room, &mut taken);
-            assert!(!taken.is_empty(), "what waits is taken, read back if need be");
+            // Bodies of what is in flight count against the window as well.
+            let in_flight = self.records.len() - self.waiting();
+            assert!(!taken.is_empty() || in_flight >= self.setup.window, "what waits is taken, read back if need be");
         }
         assert!(taken.len() <= room);
         let waiting = self.records.iter_mut().filter(|record| !record.is_out);
         for (record, effect) in waiting.zip(&taken) {
-            assert_eq!((record.seq, record.msg, record.is_maybe), (effect.seq, number(&effect.msg), effect.is_maybe_sent));
+            assert_eq!(
+                (record.seq, record.msg, record.is_maybe),
+                (effect.seq, number(&effect.msg), effect.is_maybe_sent)
+            );
             record.is_out = true;
             record.is_taken = true;
         }
@@ -314,6 +322,7 @@ impl Model {
             record.home = self.segment;
         }
         let mut ended = None;
+        let cut = delta.wires.len();
         if let Some((target, cursor)) = self.carry.take() {
             let (segment, wall_ns) = (self.segment, self.now as i64);
             let mut step = Carry { cursor, oldest: target, segment, look, max, wall_ns, into: &mut delta.wires };
@@ -323,7 +332,7 @@ impl Model {
             }
             // What outlives the segment beside messages: the next sequence.
             delta.wires.push(queue.identity());
-            for seq in delta.wires.iter().skip(1).flat_map(|wire| &wire.births).map(|birth| birth.seq) {
+            for seq in delta.wires.iter().skip(cut).flat_map(|wire| &wire.births).map(|birth| birth.seq) {
                 if let Some(record) = self.records.iter_mut().find(|record| record.seq == seq) {
                     record.home = self.segment;
                 }
@@ -429,7 +438,7 @@ impl Model {
             record.since = 1;
             record.home = self.image.wires[&queue.spec.number].live[&record.seq].position.at.segment;
         }
-        (self.is_idle, self.blocked_until, self.passed, self.carry) = (false, 0, 0, None);
+        (self.is_idle, self.blocked_until, self.passed, self.carry) = (self.setup.is_effects, 0, 0, None);
         self.unwritten.clear();
         // An endpoint that starts begins with a rewind.
         self.motion += queue.rewind_effects();
