@@ -185,3 +185,6 @@ impl Catalog {
         build(&mut config).map_err(|source| CatalogError::Config { type_name: manifest.type_name, source })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,9 @@ use crate::node::Node;
 use crate::outlet::{Batch, Send};
 use crate::wire::{After, DeadNote, Entry, Lane, Queue};
 
+/// What an admission that ended the node waits for: nothing that will ever come.
+const NEVER: After = After { flush: u64::MAX, os: u64::MAX };
+
 /// Messages of one queue that a commit acks: `count` from `first_seq` on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Acks<'a> {
@@ -52,10 +55,15 @@ pub(crate) struct Commit<'a> {
 impl Node {
     /// Applies a commit; a panic inside the gate ends the node, which recovers as after `kill -9` (HEART §2.2).
     pub(crate) fn commit_or_halt(&self, commit: Commit<'_>, gone: &mut Vec<Entry>) {
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.commit(commit, gone)));
+        self.or_halt(|| self.commit(commit, gone));
+    }
+
+    fn or_halt<T>(&self, inside: impl FnOnce() -> T) -> Option<T> {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(inside));
         if result.is_err() {
             self.halt("a commit panicked inside the gate");
         }
+        result.ok()
     }
 
     /// Applies a gear's commit. Entries that went are left in `gone`, so that they are dropped by the caller, outside.
@@ -147,6 +155,10 @@ impl Node {
 
     /// Lets messages in through a door, as one commit. Returns what a receipt for them waits for.
     pub(crate) fn admit(&self, door: &Door, sends: &mut Vec<Send>, now_ns: u64) -> After {
+        self.or_halt(|| self.admit_sends(door, sends, now_ns)).unwrap_or(NEVER)
+    }
+
+    fn admit_sends(&self, door: &Door, sends: &mut Vec<Send>, now_ns: u64) -> After {
         // Into nothing when no wire leaves the door: then there is nothing to wait for either.
         let lane = sends.iter().map(|send| self.queues[send.queue].spec.lane).max().unwrap_or(Lane::Turbo);
         let count = sends.len();
@@ -171,6 +183,10 @@ impl Node {
 
     /// Ends effects: acks them, buries or reports in the same commit.
     pub(crate) fn end_effects(&self, end: EffectEnd<'_>) {
+        self.or_halt(|| self.apply_ends(end));
+    }
+
+    fn apply_ends(&self, end: EffectEnd<'_>) {
         let EffectEnd { queue, seqs, dead, mut reports } = end;
         let now_ns = self.now_ns();
         let mut lane = queue.spec.lane;

@@ -183,3 +183,6 @@ impl Door {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -175,8 +175,11 @@ impl Run {
                 return Ok(Served::NOTHING);
             }
         }
+        let mut started_ns = started_ns;
         if is_careful {
             self.attempt_durably(inlet, &mut taken[0]).await;
+            // A timer that this delivery sets runs from the delivery on, not from before that wait.
+            started_ns = self.node.now_ns();
         }
         let is_full = taken.len() == batch_max;
         let result = self.handle_batch(inlet, &mut taken, started_ns, is_careful);
@@ -339,8 +342,12 @@ impl Run {
         let mut due = std::mem::take(&mut self.due);
         due.clear();
         self.cell.memory().due(now_ns, TIMERS_MAX, &mut due);
+        if self.is_door_closed() {
+            // The door rings when it opens; until then there is nothing more to do at once.
+            due.clear();
+        }
         let is_full = due.len() == TIMERS_MAX;
-        let result = if due.is_empty() || self.is_door_closed() { Ok(()) } else { self.fire_due(&due, now_ns) };
+        let result = if due.is_empty() { Ok(()) } else { self.fire_due(&due, now_ns) };
         self.due = due;
         result.map(|()| is_full)
     }
@@ -356,6 +363,11 @@ impl Run {
         let mut crash = None;
         self.outlet.begin_batch(self.node.wall_ns(), now_ns);
         for (key, generation) in due {
+            if self.outlet.has_moved_timer(key) {
+                // One that fired before it in this batch stopped it or set it anew: this generation is stale.
+                fired += 1;
+                continue;
+            }
             let input = self.node.id_key.timer(self.cell.number, key, *generation);
             let delivery = Delivery { cause: Cause { input, wire: 0, gear: self.cell.number }, port_idx: None, after };
             match deliver(&mut self.outlet, delivery, |outlet| self.gear.on_timer(key, outlet)) {

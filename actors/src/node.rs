@@ -52,6 +52,14 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// A copy without sensitive data, where the rig knows of any.
+    pub(crate) fn redacted(&self, msg: FluxMsg) -> FluxMsg {
+        match self.redactor {
+            Some(redact) => redact(&msg).unwrap_or(msg),
+            None => msg,
+        }
+    }
+
     /// Numbers with which nothing would ever move.
     pub(crate) fn errors(&self) -> Vec<PlanError> {
         let checks = [
@@ -342,10 +350,7 @@ impl Node {
 
     /// A copy without sensitive data, where the rig knows of any.
     pub(crate) fn redacted(&self, msg: FluxMsg) -> FluxMsg {
-        match self.settings.redactor {
-            Some(redact) => redact(&msg).unwrap_or(msg),
-            None => msg,
-        }
+        self.settings.redacted(msg)
     }
 
     /// Puts messages on the dead-letter wire. Inside the gate of the commit that takes them off theirs.

@@ -255,6 +255,12 @@ impl Outlet {
         self.refusal = None;
     }
 
+    /// Whether a delivery of this batch stopped or set the timer of this key.
+    pub(crate) fn has_moved_timer(&self, key: &str) -> bool {
+        let is_of_key = |change: &Change| matches!(change, Change::Timer(moved, _) | Change::Cancel(moved) if moved == key);
+        self.batch.changes.iter().any(is_of_key)
+    }
+
     /// The batch was committed.
     pub(crate) fn clear(&mut self) {
         self.batch.sends.clear();

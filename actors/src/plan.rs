@@ -161,6 +161,28 @@ pub enum PlanError {
         /// The port.
         port: SmolStr,
     },
+    /// A required output that leads nowhere.
+    #[error(
+        "gear `{gear}`: found output `{port}` without a wire, expected at least one; remedy: wire `{gear}.{port}` to something"
+    )]
+    UnwiredOutput {
+        /// The gear.
+        gear: SmolStr,
+        /// The port.
+        port: SmolStr,
+    },
+    /// An input that says it feeds what is no output: doors would look past the wires behind it.
+    #[error(
+        "gear `{gear}`: found input `{port}` that feeds `{found}`, expected one of its outputs; remedy: name it as `ports` does"
+    )]
+    UnknownFeed {
+        /// The gear.
+        gear: SmolStr,
+        /// The input.
+        port: SmolStr,
+        /// What it names.
+        found: SmolStr,
+    },
     /// Inputs of one gear that are partitioned differently.
     #[error(
         "gear `{gear}`: found inputs with {found} partitions, expected the same number on all; remedy: set `partitions` alike on every wire into it"
@@ -305,10 +327,22 @@ impl Plan {
         reached
     }
 
-    /// Whether every wire of an output port ends in a reply port.
+    /// Whether every wire of an output port ends in a reply port, through gears (a codec) or at once.
     pub(crate) fn is_reply_door(&self, part_idx: usize, port_idx: usize) -> bool {
         let mut lines = self.lines.iter().filter(|line| line.from == (part_idx, port_idx)).peekable();
-        lines.peek().is_some() && lines.all(|line| self.parts[line.to.0].ports.inputs[line.to.1].is_reply)
+        lines.peek().is_some() && lines.all(|line| self.leads_to_replies(line.to))
+    }
+
+    /// Whether an input is a reply port, or feeds outputs that lead to reply ports only. No cycle: that was refused.
+    fn leads_to_replies(&self, (part_idx, input_idx): (usize, usize)) -> bool {
+        let part = &self.parts[part_idx];
+        if part.is_endpoint() || part.ports.inputs[input_idx].is_reply {
+            return part.ports.inputs[input_idx].is_reply;
+        }
+        let is_wired = |&port_idx: &usize| self.lines.iter().any(|line| line.from == (part_idx, port_idx));
+        let fed = (0..part.ports.outputs.len()).filter(|&port_idx| part.ports.feeds(input_idx, port_idx));
+        let mut fed = fed.filter(is_wired).peekable();
+        fed.peek().is_some() && fed.all(|port_idx| self.is_reply_door(part_idx, port_idx))
     }
 
     /// The wires whose room a door looks at.
@@ -436,6 +470,15 @@ fn check_parts(parts: &[Part], lines: &[Line], errors: &mut Vec<PlanError>) -> V
             if port.feeds.is_none() && part.ports.inputs.iter().any(|port| port.is_reply) {
                 errors.push(PlanError::Feeds { gear: part.name.clone(), port: port.name.clone() });
             }
+            for found in port.feeds.iter().flatten().filter(|name| part.ports.output_idx(name).is_none()) {
+                let (gear, port, found) = (part.name.clone(), port.name.clone(), found.clone());
+                errors.push(PlanError::UnknownFeed { gear, port, found });
+            }
+        }
+        for (port_idx, port) in part.ports.outputs.iter().enumerate().filter(|(_, port)| port.is_required) {
+            if !lines.iter().any(|line| line.from == (part_idx, port_idx)) {
+                errors.push(PlanError::UnwiredOutput { gear: part.name.clone(), port: port.name.clone() });
+            }
         }
         let numbers: BTreeSet<NonZeroU32> = into().map(|line| line.options.partitions).collect();
         if numbers.len() > 1 {
@@ -447,33 +490,38 @@ fn check_parts(parts: &[Part], lines: &[Line], errors: &mut Vec<PlanError>) -> V
     partitions
 }
 
-/// Finds gears from which a walk through gears alone comes back.
+/// Finds output ports from which a walk through gears alone comes back. Coming back to the gear is not enough: its
+/// reply port may feed other outputs only, and then no message runs for ever.
 fn check_cycles(parts: &[Part], lines: &[Line], errors: &mut Vec<PlanError>) {
     for (start, part) in parts.iter().enumerate().filter(|(_, part)| !part.is_endpoint()) {
-        let outputs = part.ports.outputs.len();
-        let mut ports: VecDeque<(usize, usize)> = (0..outputs).map(|idx| (start, idx)).collect();
-        let mut walked = BTreeSet::new();
-        let mut is_cycle = false;
-        while let Some(port) = ports.pop_front() {
-            if !walked.insert(port) {
-                continue;
-            }
-            for line in lines.iter().filter(|line| line.from == port) {
-                let (to, input_idx) = line.to;
-                if parts[to].is_endpoint() {
-                    continue;
-                }
-                is_cycle |= to == start;
-                let ports_to = &parts[to].ports;
-                ports.extend(
-                    (0..ports_to.outputs.len()).filter(|&idx| ports_to.feeds(input_idx, idx)).map(|idx| (to, idx)),
-                );
-            }
-        }
-        if is_cycle {
+        if (0..part.ports.outputs.len()).any(|port_idx| comes_back(parts, lines, (start, port_idx))) {
             errors.push(PlanError::Cycle { gear: part.name.clone() });
             // One gear of the cycle names it; the others would only repeat it.
             return;
         }
     }
 }
+
+fn comes_back(parts: &[Part], lines: &[Line], start: (usize, usize)) -> bool {
+    let mut ports = VecDeque::from([start]);
+    let mut walked = BTreeSet::new();
+    while let Some(port) = ports.pop_front() {
+        for line in lines.iter().filter(|line| line.from == port) {
+            let (to, input_idx) = line.to;
+            let part = &parts[to];
+            let fed = (0..part.ports.outputs.len()).filter(|&idx| part.ports.feeds(input_idx, idx)).map(|idx| (to, idx));
+            for port in fed.filter(|_| !part.is_endpoint()) {
+                if port == start {
+                    return true;
+                }
+                if walked.insert(port) {
+                    ports.push_back(port);
+                }
+            }
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests;

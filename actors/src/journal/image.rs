@@ -44,6 +44,8 @@ pub(crate) struct Image {
     pub(crate) wires: HashMap<u32, WireImage>,
     pub(crate) gears: HashMap<u32, GearImage>,
     pub(crate) unclean_starts: u32,
+    /// Messages born in each segment, dead ones included: what a carry weighs the live ones against.
+    pub(crate) births: BTreeMap<SegmentId, u64>,
     pub(crate) epoch: u64,
 }
 
@@ -75,6 +77,7 @@ impl Image {
                     live.fault = mark.fault;
                 }
             }
+            *self.births.entry(at.segment).or_default() += wire.births.len() as u64;
             for birth in wire.births {
                 let BirthBody::At { offset, len } = birth.body else {
                     unreachable!("a decoded birth has its place in the body");

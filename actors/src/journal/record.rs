@@ -443,7 +443,8 @@ impl<'b> Tokens<'b> {
         match (found, len) {
             (Some(found), None) => Ok(found),
             (Some(found), Some(len)) if found == len => Ok(found),
-            (found, _) => Err(RecordError::Shape { offset, found: format!("an array of {found:?}"), expected }),
+            (Some(found), _) => Err(RecordError::Shape { offset, found: format!("an array of {found}"), expected }),
+            (None, _) => Err(RecordError::Shape { offset, found: "an indefinite array".into(), expected }),
         }
     }
 
@@ -521,10 +522,7 @@ impl<'b> Tokens<'b> {
         Ok(WireDelta {
             number: self.uint32()?,
             next_seq: self.uint()?,
-            acked: self.list("acked ranges", |tokens| {
-                tokens.array("a range of 2", Some(2))?;
-                Ok((tokens.uint()?, tokens.uint()?))
-            })?,
+            acked: self.list("acked ranges", Self::range)?,
             marks: self.list("marks", |tokens| {
                 tokens.array("a mark of 4", Some(4))?;
                 Ok(Mark {
@@ -536,6 +534,17 @@ impl<'b> Tokens<'b> {
             })?,
             births: self.list("births", Self::birth)?,
         })
+    }
+
+    fn range(&mut self) -> Result<(u64, u64), RecordError> {
+        self.array("a range of 2", Some(2))?;
+        let offset = self.decoder.position();
+        let (from, to) = (self.uint()?, self.uint()?);
+        if from > to {
+            let found = format!("a range from {from} to {to}");
+            return Err(RecordError::Shape { offset, found, expected: "a range that does not end before it begins" });
+        }
+        Ok((from, to))
     }
 
     fn birth(&mut self) -> Result<Birth, RecordError> {

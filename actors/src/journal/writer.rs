@@ -102,6 +102,8 @@ pub(crate) struct WriterParts {
     pub(crate) disk: DiskOptions,
     pub(crate) names: Vec<(NameRecord, SegmentId)>,
     pub(crate) oldest: SegmentId,
+    /// Messages born in each segment so far.
+    pub(crate) births: BTreeMap<SegmentId, u64>,
     pub(crate) segment_age_max: Option<Duration>,
 }
 
@@ -118,7 +120,7 @@ impl Writer {
             last_read: None,
             unclean_starts: None,
             stats: JournalStats::default(),
-            births_by_segment: BTreeMap::new(),
+            births_by_segment: parts.births,
             trimmed_to: parts.oldest,
             is_failed: false,
             segment_age_max: parts.segment_age_max,

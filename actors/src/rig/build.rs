@@ -58,6 +58,9 @@ impl Build {
             None => None,
         };
         let image = opened.as_mut().map(|opened| std::mem::take(&mut opened.image)).unwrap_or_default();
+        if let Some(opened) = &mut opened {
+            opened.births.clone_from(&image.births);
+        }
         let mut numbers = Numbers::new(&self.name, &image);
         let stock = self.stock(&image, &mut numbers);
         let orphans = numbers.orphans(&image);
@@ -228,7 +231,8 @@ impl Build {
                         let msg = body_at(&body, live.position, self.settings.limits).map_err(RigError::Record)?;
                         let flags =
                             if live.is_taken { msg.flags.with(fluxrig_protocol::Flags::MAYBE_SENT) } else { msg.flags };
-                        letters.push((msg.with_flags(flags), crate::wire::After::NOTHING, Some(Arc::clone(&note))));
+                        let msg = self.settings.redacted(msg.with_flags(flags));
+                        letters.push((msg, crate::wire::After::NOTHING, Some(Arc::clone(&note))));
                     }
                 }
                 Kind::Gear => {
@@ -243,7 +247,7 @@ impl Build {
                     for key in image.gears[&name.number].timers.keys() {
                         msg.meta.set(format!("fluxrig.timer.{key}"), "running");
                     }
-                    letters.push((msg, crate::wire::After::NOTHING, Some(note)));
+                    letters.push((self.settings.redacted(msg), crate::wire::After::NOTHING, Some(note)));
                 }
             }
             stock.dead.push_noted(letters.into_iter(), 1);
@@ -348,6 +352,7 @@ impl Build {
             disk: options.disk,
             names,
             oldest: opened.oldest,
+            births: opened.births,
             segment_age_max: options.segment_age_max,
             storage: Box::new(opened.storage),
         });
@@ -378,11 +383,13 @@ impl Build {
             });
             wires = wires.child(child.vitals(move || wire_vitals(&depth, &observed)));
         }
-        let mut gears = SupervisorSpec::one_for_one();
+        // A gear that gives up has had its restarts; here there are no more (they would be counted again and again).
+        let mut gears = SupervisorSpec::one_for_one().intensity(0, Duration::from_secs(60));
         for (part, cells) in self.plan.parts.iter().zip(&stock.cells) {
             gears = gears.child(ChildSpec::supervisor(part.name.as_str(), self.gear_tree(part, cells, node)));
         }
         let scenario = SupervisorSpec::rest_for_one()
+            .intensity(0, Duration::from_secs(60))
             .child(ChildSpec::supervisor("wires", wires))
             .child(ChildSpec::supervisor("gears", gears));
         let mut core = SupervisorSpec::rest_for_one();

@@ -20,6 +20,7 @@ pub(crate) struct Opened {
     pub(crate) storage: SegmentStorage,
     pub(crate) image: Image,
     pub(crate) oldest: SegmentId,
+    pub(crate) births: BTreeMap<SegmentId, u64>,
     /// Last epoch written so far.
     epoch: u64,
     flushed: u64,
@@ -66,7 +67,7 @@ pub(crate) async fn open_journal(name: &str, options: &JournalOptions, world: &d
     }
     let unclean_starts = image.unclean_starts;
     let oldest = recovery.oldest.max(1);
-    Ok(Opened { storage, image, oldest, epoch, flushed, unclean_starts })
+    Ok(Opened { storage, image, oldest, births: BTreeMap::new(), epoch, flushed, unclean_starts })
 }
 
 impl Opened {
@@ -287,3 +288,6 @@ pub(crate) fn orphan_note(name: &NameRecord, at_ns: i64) -> DeadNote {
         at_ns,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -207,25 +207,34 @@ proptest! {
     }
 }
 
-fn refused(bytes: &[u8], expected: &expect_test::Expect) {
-    let error = Image::default().apply(bytes, AT).unwrap_err();
-    expected.assert_eq(&error.to_string());
-}
-
 #[test]
 fn what_is_not_understood_is_refused_with_its_place() {
-    let clock: &[u8] = &[0xa2, 0, 0x84, 1, 2, 3, 4];
-    let with = |rest: &[u8]| [clock, rest].concat();
-    refused(&with(&[5, 0]), &expect![""]);
-    refused(&[0x80], &expect![""]);
-    refused(&[0xbf, 0xff], &expect![""]);
-    refused(&[0xa1, 0, 0x83, 1, 2, 3], &expect![""]);
-    refused(&with(&[1, 0x81, 0x86, 1, 2]), &expect![""]);
-    refused(&with(&[1, 0x9f, 0xff]), &expect![""]);
-    refused(&with(&[2, 0x81, 0x85, 1, 9, 0x81, 0x82, 5, 4, 0x80, 0x80]), &expect![""]);
-    refused(&with(&[2, 0x81, 0x85, 1, 9, 0x80, 0x80, 0x81, 0x86, 1, 0, 8]), &expect![""]);
-    refused(&with(&[3, 0x81, 0x84, 1, 9, 0x81, 0x82, 0x61, b'k', 0x41, 0xff, 0x80]), &expect![""]);
-    refused(&with(&[4, 0x1b, 1, 0, 0, 0, 0, 0, 0, 0]), &expect![""]);
+    let bodies: [&[u8]; 11] = [
+        &[0xa1, 5, 0],
+        &[0x80],
+        &[0xbf, 0xff],
+        &[0xa1],
+        &[0xa1, 0, 0x83, 1, 2, 3],
+        &[0xa1, 1, 0x81, 0x86, 1, 2],
+        &[0xa1, 1, 0x9f, 0xff],
+        &[0xa1, 2, 0x81, 0x85, 1, 9, 0x81, 0x82, 5, 4, 0x80, 0x80],
+        &[0xa1, 2, 0x81, 0x85, 1, 9, 0x80, 0x80, 0x81, 0x86, 1, 0, 8],
+        &[0xa1, 3, 0x81, 0x84, 1, 9, 0x81, 0x82, 0x61, b'k', 0x41, 0xff, 0x80],
+        &[0xa1, 4, 0x1b, 1, 0, 0, 0, 0, 0, 0, 0],
+    ];
+    let texts = bodies.map(|body| Image::default().apply(body, AT).unwrap_err().to_string());
+    expect![[r#"
+        journal group at byte 1 of its body: found key 5, which this version does not know; remedy: use the version that wrote it
+        journal group at byte 0 of its body: found unexpected type array at position 0: expected map, expected a delta (a map); remedy: run `fluxrig journal verify`
+        journal group at byte 0 of its body: found an indefinite map, expected a delta (a map); remedy: run `fluxrig journal verify`
+        journal group at byte 1 of its body: found end of input bytes, expected an unsigned number; remedy: run `fluxrig journal verify`
+        journal group at byte 2 of its body: found an array of 3, expected a clock of 4; remedy: run `fluxrig journal verify`
+        journal group at byte 5 of its body: found kind 2, expected kind 0 or 1; remedy: run `fluxrig journal verify`
+        journal group at byte 2 of its body: found an indefinite array, expected names; remedy: run `fluxrig journal verify`
+        journal group at byte 8 of its body: found a range from 5 to 4, expected a range that does not end before it begins; remedy: run `fluxrig journal verify`
+        journal group at byte 12 of its body: found state 8, expected a state of three bits; remedy: run `fluxrig journal verify`
+        journal group at byte 10 of its body: found byte 0, the message: found byte ff, which begins no well-formed item here; remedy: check the framing before the message, expected a value; remedy: run `fluxrig journal verify`
+        journal group at byte 2 of its body: found 72057594037927936 overflows target type at position 2: when converting u64 to u32, expected an unsigned number below 2^32; remedy: run `fluxrig journal verify`"#]].assert_eq(&texts.join("\n"));
 }
 
 /// Each list claims more than memory could hold; what is there is a few bytes.
