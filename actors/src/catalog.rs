@@ -90,13 +90,18 @@ pub enum CatalogError {
         remedy: String,
     },
     /// Its configuration is not what its struct says.
-    #[error("gear type `{type_name}`: {source}; remedy: see the gear's schema")]
+    #[error("gear type `{type_name}`: {source}{}", remedy_of(source))]
     Config {
         /// The type.
         type_name: &'static str,
         /// What is wrong.
         source: erased_serde::Error,
     },
+}
+
+/// A remedy for errors that bring none of their own.
+fn remedy_of(source: &erased_serde::Error) -> &'static str {
+    if source.to_string().contains("remedy: ") { "" } else { "; remedy: see the gear's schema" }
 }
 
 /// Gear types by name, in the order in which the manual lists them.

@@ -135,6 +135,10 @@ impl Cell {
         self.has_ended.load(Ordering::Acquire)
     }
 
+    pub(crate) fn note_started(&self) {
+        self.has_ended.store(false, Ordering::Release);
+    }
+
     pub(crate) fn note_ended(&self) {
         self.has_ended.store(true, Ordering::Release);
     }

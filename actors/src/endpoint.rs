@@ -20,7 +20,7 @@ mod effects;
 pub use admission::{Admission, Receipt, Refused};
 pub use effects::{Effect, Effects};
 
-/// What an endpoint does with an effect that may have happened before a crash (HEART §5.2).
+/// What an endpoint does with an effect that may have happened before a crash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnMaybeSent {

@@ -52,6 +52,7 @@ impl Actor for EndpointActor {
             drop(gate);
             node.move_motion(motion);
         }
+        cell.note_started();
         let io = Io::new(node, Arc::clone(&cell));
         let task = tokio::spawn(async move {
             let run = AssertUnwindSafe(async move { endpoint.run(io).await });

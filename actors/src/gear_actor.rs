@@ -213,7 +213,7 @@ impl Run {
         let mut failure = None;
         self.outlet.begin_batch(self.node.wall_ns(), started_ns);
         self.cell.counters.busy_since_ns.store(started_ns, Ordering::Relaxed);
-        let is_stateful = self.gear.is_stateful();
+        let mut is_stateful = self.gear.is_stateful();
         let mut messages = taken.drain(..);
         for message in messages.by_ref() {
             let Taken { seq, msg, after: msg_after, attempts } = message;
@@ -234,6 +234,8 @@ impl Run {
                 deliver(&mut self.outlet, delivery, |outlet| self.gear.handle(msg, outlet))
             };
             match outcome {
+                // What it put, or a timer that it set, tells those after it as well.
+                Outcome::Done if !is_stateful && !self.outlet.batch.changes.is_empty() => (is_stateful, after) = (true, here),
                 Outcome::Done => {}
                 Outcome::Rejected(reason) => {
                     self.cell.counters.rejected.fetch_add(1, Ordering::Relaxed);

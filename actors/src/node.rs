@@ -379,3 +379,6 @@ impl Node {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

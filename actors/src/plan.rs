@@ -245,6 +245,16 @@ pub enum PlanError {
         /// The setting.
         setting: &'static str,
     },
+    /// A number of the journal's with which its doors would never open.
+    #[error("journal: found `{setting}` = {found}, expected {expected}; remedy: set it so, or leave it at its default")]
+    Journal {
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        found: u64,
+        /// What it may be.
+        expected: String,
+    },
     /// Limits raised.
     #[error("limits: {reason}")]
     Limits {
@@ -509,7 +519,8 @@ fn comes_back(parts: &[Part], lines: &[Line], start: (usize, usize)) -> bool {
         for line in lines.iter().filter(|line| line.from == port) {
             let (to, input_idx) = line.to;
             let part = &parts[to];
-            let fed = (0..part.ports.outputs.len()).filter(|&idx| part.ports.feeds(input_idx, idx)).map(|idx| (to, idx));
+            let fed =
+                (0..part.ports.outputs.len()).filter(|&idx| part.ports.feeds(input_idx, idx)).map(|idx| (to, idx));
             for port in fed.filter(|_| !part.is_endpoint()) {
                 if port == start {
                     return true;

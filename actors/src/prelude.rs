@@ -1,8 +1,8 @@
 //! What a gear author needs, in one line: `use fluxrig_actors::prelude::*;`.
 
 pub use crate::{
-    Admission, Effect, Effects, Endpoint, Gear, GearError, Io, JournalOptions, Lane, Link, OnMaybeSent, Outlet, Ports,
-    Rig, RunningRig, StartContext, WireOptions,
+    About, Admission, Catalog, Category, Effect, Effects, Endpoint, Gear, GearError, Io, JournalOptions, Lane, Link,
+    Maturity, OnMaybeSent, Outlet, Ports, Refused, Rig, RunningRig, StartContext, WireOptions,
 };
 pub use fluxrig_protocol::{FieldPath, FluxId, FluxMsg, Map, Value};
 pub use schemars::JsonSchema;

@@ -11,7 +11,7 @@ use crate::endpoint::{Endpoint, TypedEndpoint};
 use crate::gear::{Gear, Typed};
 use crate::journal::{Disk, DiskOptions, OpenError, Pace, RealDisk, RecordError, StorageError};
 use crate::node::{Settings, WorldDebug};
-use crate::plan::{Part, Plan, PlanErrors, Role, Supervision, WireAsk};
+use crate::plan::{Part, Plan, PlanError, PlanErrors, Role, Supervision, WireAsk};
 use crate::wire::{Lane, WireOptions};
 
 mod build;
@@ -57,6 +57,25 @@ impl JournalOptions {
 
     fn at(place: Place) -> Self {
         Self { place, segment_bytes: 64 << 20, segment_age_max: None, disk: DiskOptions::default(), pace: None }
+    }
+
+    /// Numbers with which its doors would never open.
+    fn errors(&self) -> Vec<PlanError> {
+        let DiskOptions { max_bytes, first_percent, second_percent } = self.disk;
+        let mut errors = Vec::new();
+        let mut error = |setting, found: u64, expected: String| errors.push(PlanError::Journal { setting, found, expected });
+        // One is written, one is prepared, one may be waiting to be carried, and the doors close before the last is full.
+        let least = self.segment_bytes.saturating_mul(4);
+        if max_bytes < least {
+            error("max_bytes", max_bytes, format!("at least four segments ({least})"));
+        }
+        if first_percent >= second_percent {
+            error("first_percent", first_percent.into(), format!("less than `second_percent` ({second_percent})"));
+        }
+        if second_percent > 100 {
+            error("second_percent", second_percent.into(), "at most 100".into());
+        }
+        errors
     }
 
     fn open_disk(&self) -> Result<Arc<dyn Disk>, std::io::Error> {
@@ -300,9 +319,10 @@ impl Rig {
     pub async fn start(self) -> Result<RunningRig, RigError> {
         let mut errors = Vec::new();
         if let Err(error) = self.settings.limits.validate() {
-            errors.push(crate::plan::PlanError::Limits { reason: error.to_string() });
+            errors.push(PlanError::Limits { reason: error.to_string() });
         }
         errors.extend(self.settings.errors());
+        errors.extend(self.journal.iter().flat_map(JournalOptions::errors));
         let plan = Plan::check(self.parts, self.asks, self.journal.is_some());
         let plan = match plan {
             Ok(plan) if errors.is_empty() => plan,
@@ -326,3 +346,6 @@ impl Rig {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -136,3 +136,6 @@ impl Wire {
         (u64::from_be_bytes(word) % self.queues.len() as u64) as usize
     }
 }
+
+#[cfg(test)]
+mod tests;

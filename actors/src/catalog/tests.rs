@@ -74,25 +74,63 @@ fn check(type_name: &str, config: &str, expected: &Expect) {
 
 #[test]
 fn a_gear_is_built_from_its_configuration() {
-    check("scale", r#"{"factor": 2.5, "outputs": ["a", "b"]}"#, &expect![[""]]);
-    check("sink", "{}", &expect![[""]]);
+    check("scale", r#"{"factor": 2.5, "outputs": ["a", "b"]}"#, &expect![[r#"["in"] -> ["a", "b"]"#]]);
+    check("sink", "{}", &expect![[r#"["in"] -> []"#]]);
     let value = serde_json::json!({"factor": 1});
     assert!(catalog().build("scale", value).is_ok(), "from a value as from text");
 }
 
 #[test]
 fn a_wrong_configuration_is_refused() {
-    check("scale", r#"{"factor": 2.5, "fcator": 1}"#, &expect![[""]]);
-    check("scale", "{}", &expect![[""]]);
-    check("scale", r#"{"factor": "two"}"#, &expect![[""]]);
-    check("sink", r#"{"any": 1}"#, &expect![[""]]);
-    check("sink", "", &expect![[""]]);
+    check(
+        "scale",
+        r#"{"factor": 2.5, "fcator": 1}"#,
+        &expect![
+            "gear type `scale`: unknown field `fcator`, expected `factor` or `outputs` at line 1 column 24; remedy: see the gear's schema"
+        ],
+    );
+    check(
+        "scale",
+        "{}",
+        &expect!["gear type `scale`: missing field `factor` at line 1 column 2; remedy: see the gear's schema"],
+    );
+    check(
+        "scale",
+        r#"{"factor": "two"}"#,
+        &expect![[
+            r#"gear type `scale`: invalid type: string "two", expected f64 at line 1 column 16; remedy: see the gear's schema"#
+        ]],
+    );
+    check(
+        "sink",
+        r#"{"any": 1}"#,
+        &expect![
+            "gear type `sink`: unknown field `any`, there are no fields at line 1 column 6; remedy: see the gear's schema"
+        ],
+    );
+    check(
+        "sink",
+        "",
+        &expect!["gear type `sink`: EOF while parsing a value at line 1 column 0; remedy: see the gear's schema"],
+    );
 }
 
 #[test]
 fn an_unknown_type_is_refused_with_the_nearest() {
-    check("scael", "{}", &expect![[""]]);
-    check("io_mqtt", "{}", &expect![[""]]);
+    check(
+        "scael",
+        "{}",
+        &expect![
+            "gear type `scael`: found none of this name, expected one of the catalog; remedy: use `scale`, or add yours with `Catalog::with`"
+        ],
+    );
+    check(
+        "io_mqtt",
+        "{}",
+        &expect![
+            "gear type `io_mqtt`: found none of this name, expected one of the catalog; remedy: add yours with `Catalog::with`"
+        ],
+    );
 }
 
 #[test]

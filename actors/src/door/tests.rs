@@ -96,8 +96,7 @@ fn what_is_above_its_mark_counts_until_the_mark_is_past_it() {
 fn a_full_disk_and_a_drain_close_doors_for_requests_first() {
     let rack = Rack::new();
     let (request, reply) = (rack.door(false, 100), rack.door(true, 100));
-    let timers =
-        Door::new(rack.queues.clone(), false, 100, Arc::clone(&rack.gauge), Some(Arc::new(Bell::default())));
+    let timers = Door::new(rack.queues.clone(), false, 100, Arc::clone(&rack.gauge), Some(Arc::new(Bell::default())));
     let closed = || [request.closed(), reply.closed(), timers.closed()];
     rack.gauge.set_level(1);
     assert_eq!(closed(), [Some(Closed::Disk), None, None]);

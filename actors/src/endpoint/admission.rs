@@ -77,7 +77,7 @@ impl Admission {
     /// Lets a run of messages in, in order, as few commits as the door's room allows. The receipt is for the last.
     ///
     /// # Errors
-    /// As for `admit`; `msgs` then still holds the first that was not let in (given back in the error) and those after.
+    /// As for `admit`: all before the message in the error were let in, `msgs` holds those after it.
     pub async fn admit_all(&self, msgs: &mut std::collections::VecDeque<FluxMsg>) -> Result<Option<Receipt>, Refused> {
         let mut sends = Vec::new();
         let mut last = None;
@@ -121,6 +121,8 @@ impl Admission {
     /// # Errors
     /// When the rig drains or has ended: the door stays closed.
     pub async fn open(&self) -> Result<(), Closed> {
+        // A source that never has to wait would otherwise keep its worker, and could not be stopped.
+        tokio::task::consume_budget().await;
         loop {
             match self.door.closed() {
                 None => return Ok(()),

@@ -84,7 +84,8 @@ fn the_hash_does_not_change_by_itself() {
     expect_test::expect![[r#"
         bd579135-d4c6-8363-bd68-6bc69068a5da
         33649cab-a052-8f3d-8fba-cf5a778082b2
-        70a52baa-06f5-8e5d-ace1-13b73260257c"#]].assert_eq(&found.map(|id| id.to_string()).join("\n"));
+        70a52baa-06f5-8e5d-ace1-13b73260257c"#]]
+    .assert_eq(&found.map(|id| id.to_string()).join("\n"));
 }
 
 #[test]

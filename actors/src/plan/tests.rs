@@ -109,7 +109,10 @@ fn a_host_does_not_wait_for_its_own_wire_nor_for_the_terminals() {
         "host -> conductor.replies",
         "conductor.answers -> terminals",
     ];
-    check(parts, &wires, &expect![[r#"
+    check(
+        parts,
+        &wires,
+        &expect![[r#"
         terminals.out
           terminals.out->conductor.requests
           conductor.hosts->host.in
@@ -117,7 +120,8 @@ fn a_host_does_not_wait_for_its_own_wire_nor_for_the_terminals() {
           conductor.hosts->host.in (looked past)
           host.out->conductor.replies
           conductor.answers->terminals.in (looked past)
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -136,7 +140,10 @@ fn a_spare_host_counts_unless_it_may_wait_for_the_one_that_replies() {
         "spare -> conductor.replies",
         "conductor.answers -> terminals",
     ];
-    check(parts, &wires, &expect![[r#"
+    check(
+        parts,
+        &wires,
+        &expect![[r#"
         terminals.out
           terminals.out->conductor.requests
           conductor.hosts->host.in
@@ -148,7 +155,8 @@ fn a_spare_host_counts_unless_it_may_wait_for_the_one_that_replies() {
           conductor.spares->spare.in (looked past)
           spare.out->conductor.replies
           conductor.answers->terminals.in
-    "#]]);
+    "#]],
+    );
 }
 
 /// The usual switch: a reply that comes through a codec is a reply, also when the rig drains.
@@ -173,7 +181,10 @@ fn codecs_between_are_walked_through() {
         "conductor.answers -> encode-answer",
         "encode-answer -> terminals",
     ];
-    check(parts, &wires, &expect![[r#"
+    check(
+        parts,
+        &wires,
+        &expect![[r#"
         terminals.out
           terminals.out->decode.in
           decode.out->conductor.requests
@@ -182,19 +193,26 @@ fn codecs_between_are_walked_through() {
         host.out (replies)
           conductor.hosts->encode.in
           encode.out->host.in (looked past)
-          host.out->conductor.replies
-          conductor.answers->terminals.in (looked past)
-    "#]]);
+          host.out->decode-reply.in
+          decode-reply.out->conductor.replies
+          conductor.answers->encode-answer.in
+          encode-answer.out->terminals.in (looked past)
+    "#]],
+    );
 }
 
 #[test]
 fn a_server_that_answers_itself_counts_its_own_answers() {
     let parts = vec![edge("server", Ports::pipe()), gear("work", Ports::pipe())];
-    check(parts, &["server -> work", "work -> server"], &expect![[r#"
+    check(
+        parts,
+        &["server -> work", "work -> server"],
+        &expect![[r#"
         server.out
           server.out->work.in
           work.out->server.in
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -212,7 +230,10 @@ fn a_door_that_also_feeds_a_tap_is_no_reply_door() {
         "host -> log",
         "conductor.answers -> terminals",
     ];
-    check(parts, &wires, &expect![[r#"
+    check(
+        parts,
+        &wires,
+        &expect![[r#"
         terminals.out
           terminals.out->conductor.requests
           conductor.hosts->host.in
@@ -221,7 +242,8 @@ fn a_door_that_also_feeds_a_tap_is_no_reply_door() {
           host.out->conductor.replies
           host.out->log.in
           conductor.answers->terminals.in
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -235,21 +257,29 @@ fn an_input_reaches_only_what_it_feeds() {
         edge("d", Ports::sink()),
     ];
     let wires = ["a -> split.left", "b -> split.right", "split.l -> c", "split.r -> d"];
-    check(parts, &wires, &expect![[r#"
+    check(
+        parts,
+        &wires,
+        &expect![[r#"
         a.out
           a.out->split.left
           split.l->c.in
         b.out
           b.out->split.right
           split.r->d.in
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_door_without_wires_reaches_nothing() {
-    check(vec![edge("a", Ports::source())], &[], &expect![[r#"
+    check(
+        vec![edge("a", Ports::source())],
+        &[],
+        &expect![[r#"
         a.out
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -291,10 +321,7 @@ fn a_gear_that_replies_to_a_gear_is_no_loop() {
 
 #[test]
 fn everything_that_is_wrong_is_said_at_once() {
-    let required = Ports {
-        inputs: Vec::new(),
-        outputs: vec![Output { name: "out".into(), is_required: true }],
-    };
+    let required = Ports { inputs: Vec::new(), outputs: vec![Output { name: "out".into(), is_required: true }] };
     let undeclared = Ports {
         inputs: vec![
             Input { name: "in".into(), is_reply: false, feeds: None, is_required: false },
@@ -337,7 +364,9 @@ fn everything_that_is_wrong_is_said_at_once() {
             },
         ),
     ];
-    check_refused(Plan::check(parts, asks, true), &expect![[r#"
+    check_refused(
+        Plan::check(parts, asks, true),
+        &expect![[r#"
         gear `pumps`: found twice, expected each name once; remedy: rename one of them
         gear `Bad Name`: `Bad Name` starts with 'B', expected a-z or 0-9; remedy: start with a lower-case letter or a digit
         wire `pumsp->sink`: found gear `pumsp`, expected one of the rig; remedy: use `pumps`
@@ -358,14 +387,20 @@ fn everything_that_is_wrong_is_said_at_once() {
         gear `loop`: found inputs with 1 and 3 partitions, expected the same number on all; remedy: set `partitions` alike on every wire into it
         gear `sink`: found input `side` without a wire, expected at least one; remedy: wire something to `sink.side`
         gear `sink`: found inputs with 1 and 2 partitions, expected the same number on all; remedy: set `partitions` alike on every wire into it
-        gear `pumps`: found a cycle of gears through it, expected an endpoint in every cycle; remedy: break the cycle, or answer through an endpoint"#]]);
+        gear `pumps`: found a cycle of gears through it, expected an endpoint in every cycle; remedy: break the cycle, or answer through an endpoint"#]],
+    );
 }
 
 #[test]
 fn a_standard_wire_needs_a_journal() {
     let parts = vec![edge("a", Ports::source()), edge("b", Ports::sink())];
     let asks = vec![wire("a -> b", WireOptions::default())];
-    check_refused(Plan::check(parts, asks, false), &expect!["wire `a->b`: found a standard wire in a rig without a journal, expected one; remedy: give the rig a journal, or make the wire turbo"]);
+    check_refused(
+        Plan::check(parts, asks, false),
+        &expect![
+            "wire `a->b`: found a standard wire in a rig without a journal, expected one; remedy: give the rig a journal, or make the wire turbo"
+        ],
+    );
     let error = PlanError::Limits { reason: "`hops` is 65, the most is 64; remedy: limits can only be lowered".into() };
     expect!["limits: `hops` is 65, the most is 64; remedy: limits can only be lowered"].assert_eq(&error.to_string());
 }

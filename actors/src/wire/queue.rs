@@ -11,9 +11,14 @@ use smol_str::SmolStr;
 use super::{After, Body, DeadNote, Entry, Fault, Lane, Redelivery, Retention};
 use crate::bell::Bell;
 use crate::door::Door;
-use crate::journal::{Birth, BirthBody, Mark, SegmentId, WireDelta};
+use crate::journal::SegmentId;
 use crate::node::Redactor;
 use crate::retained::Retained;
+
+mod delta;
+mod effects;
+
+pub(crate) use delta::Carry;
 
 /// What a queue is, fixed while the rig runs.
 #[derive(Debug)]
@@ -33,27 +38,6 @@ pub(crate) struct QueueSpec {
     /// Ends in an endpoint: messages are taken as effects.
     pub(crate) is_effects: bool,
     pub(crate) redactor: Option<Redactor>,
-}
-
-impl QueueSpec {
-    /// Whether an entry is written as one that replay may read: not with sensitive data in it (HEART §9.2).
-    fn retains(&self, entry: &Entry) -> bool {
-        let is_sensitive = match (self.redactor, &entry.body) {
-            (Some(redact), Body::Here(msg)) => redact(msg).is_some(),
-            _ => false,
-        };
-        self.retention.is_some() && !is_sensitive
-    }
-
-    /// Sensitive data is not carried past its message's expiry; the message then only waits to be a dead letter.
-    fn redact_expired(&self, birth: &mut Birth, wall_ns: i64) {
-        if let (Some(redact), BirthBody::Msg(msg)) = (self.redactor, &birth.body)
-            && msg.expires.is_some_and(|expires| expires < wall_ns)
-            && let Some(redacted) = redact(msg)
-        {
-            birth.body = BirthBody::Msg(redacted);
-        }
-    }
 }
 
 /// One queue of a running rig.
@@ -321,219 +305,10 @@ impl Queue {
         self.lock().set_idle(is_idle)
     }
 
-    /// Takes up to `room` effects: from here on each of them is *taken* until it is acked (HEART §5.1).
-    pub(crate) fn take_effects(&self, room: usize, into: &mut Vec<Effect>) -> Motion {
-        let mut guard = self.lock();
-        let inner = &mut *guard;
-        let from = inner.index_of(inner.next_take);
-        let mut count = 0;
-        let mut is_away = false;
-        for entry in inner.entries.range_mut(from..) {
-            if count == room {
-                break;
-            }
-            if entry.is_done || entry.is_out {
-                inner.next_take = entry.seq + 1;
-                continue;
-            }
-            let Body::Here(msg) = &entry.body else {
-                is_away = true;
-                break;
-            };
-            let is_maybe_sent = entry.is_maybe_sent;
-            into.push(Effect { seq: entry.seq, msg: msg.clone(), after: entry.after, is_maybe_sent });
-            entry.is_out = true;
-            if !entry.is_taken {
-                entry.is_taken = true;
-                if entry.seq < inner.cut_seq {
-                    inner.changed.push(entry.seq);
-                }
-            }
-            inner.next_take = entry.seq + 1;
-            count += 1;
-        }
-        if is_away {
-            self.pager.ring();
-        }
-        if count > 0 {
-            self.touch();
-        }
-        inner.waiting -= count;
-        if inner.is_idle { 0 } else { -(count as Motion) }
-    }
-
-    /// Effects that an endpoint has.
-    pub(crate) fn in_flight(&self) -> usize {
-        let inner = self.lock();
-        if self.spec.is_effects { inner.entries.len() - inner.done - inner.waiting } else { 0 }
-    }
-
     /// Whether something is left of what was there at the start, on the way to a gear.
     pub(crate) fn has_recovered(&self) -> bool {
         let inner = self.lock();
         !self.spec.is_effects && inner.entries.front().is_some_and(|entry| entry.seq < inner.recovered_end)
-    }
-
-    /// Whether an effect waits that was not taken yet.
-    pub(crate) fn has_effects(&self) -> bool {
-        let inner = self.lock();
-        inner.next_seq > inner.next_take
-    }
-
-    /// Gives back effects that were taken and certainly never started, so that they are not *maybe sent*.
-    pub(crate) fn untake(&self, seqs: impl Iterator<Item = u64>) -> Motion {
-        let mut guard = self.lock();
-        let inner = &mut *guard;
-        let mut back = 0;
-        for seq in seqs {
-            let idx = inner.index_of(seq);
-            let Some(entry) = inner.entries.get_mut(idx).filter(|entry| entry.seq == seq && entry.is_out) else {
-                continue;
-            };
-            entry.is_out = false;
-            back += 1;
-            inner.next_take = inner.next_take.min(seq);
-            // What came back as maybe sent stays so: that it was not started again proves nothing about before.
-            if !entry.is_maybe_sent {
-                entry.is_taken = false;
-                if seq < inner.cut_seq {
-                    inner.changed.push(seq);
-                }
-            }
-        }
-        inner.waiting += back;
-        self.touch();
-        if inner.is_idle { 0 } else { back as Motion }
-    }
-
-    /// An endpoint starts anew: what its predecessor had and did not end comes back as *maybe sent*.
-    pub(crate) fn rewind_effects(&self) -> Motion {
-        let mut guard = self.lock();
-        let inner = &mut *guard;
-        let mut back = 0;
-        for entry in inner.entries.iter_mut().filter(|entry| entry.is_out && !entry.is_done) {
-            entry.is_out = false;
-            entry.is_maybe_sent |= entry.is_taken;
-            back += 1;
-        }
-        inner.waiting += back;
-        inner.next_take = inner.entries.front().map_or(inner.next_seq, |entry| entry.seq);
-        if inner.is_idle { 0 } else { back as Motion }
-    }
-
-    /// Acks effects in whatever order they ended. One that an earlier endpoint had may end late: it counts all the same.
-    pub(crate) fn ack_effects(&self, seqs: &mut dyn Iterator<Item = u64>, gone: &mut Vec<Body>) -> Motion {
-        let mut guard = self.lock();
-        let inner = &mut *guard;
-        let mut count = 0;
-        let mut motion = 0;
-        for seq in seqs {
-            let idx = inner.index_of(seq);
-            if inner.entries.get(idx).is_none_or(|entry| entry.seq != seq || entry.is_done) {
-                continue;
-            }
-            count += 1;
-            inner.note_ack(idx, &self.spec);
-            let entry = &mut inner.entries[idx];
-            entry.is_done = true;
-            gone.push(std::mem::replace(&mut entry.body, Body::Gone));
-            if !std::mem::take(&mut entry.is_out) {
-                inner.waiting -= 1;
-                motion -= Motion::from(!inner.is_idle);
-            }
-            inner.done += 1;
-        }
-        while inner.entries.front().is_some_and(|entry| entry.is_done) {
-            inner.entries.pop_front();
-            inner.done -= 1;
-        }
-        // One effect that never ends must not make those behind it pile up as done entries.
-        if inner.done > 1024 && inner.done * 2 > inner.entries.len() {
-            inner.entries.retain(|entry| !entry.is_done);
-            inner.done = 0;
-        }
-        if count > 0 {
-            self.after_removal(inner, count);
-        }
-        motion
-    }
-
-    pub(crate) fn effect_fault(&self, seq: u64) -> (u32, Option<Box<Fault>>) {
-        let inner = self.lock();
-        let idx = inner.index_of(seq);
-        inner.entries.get(idx).map_or((0, None), |entry| (entry.attempts, entry.fault.clone()))
-    }
-
-    /// Notes what changed since the last cut. `segment` is where the group will be written.
-    pub(crate) fn cut(&self, segment: SegmentId) -> Option<WireDelta> {
-        if !self.is_touched.swap(false, Ordering::Relaxed) {
-            return None;
-        }
-        let mut guard = self.lock();
-        let inner = &mut *guard;
-        let mut changed = std::mem::take(&mut inner.changed);
-        changed.sort_unstable();
-        changed.dedup();
-        let marks = changed.into_iter().filter_map(|seq| inner.mark(seq)).collect();
-        let from = inner.index_of(inner.cut_seq);
-        let mut births = Vec::with_capacity(inner.entries.len() - from + inner.passing.len());
-        births.extend(inner.passing.drain(..).map(|(seq, msg)| Birth::passed(seq, msg)));
-        for entry in inner.entries.range_mut(from..).filter(|entry| !entry.is_done) {
-            entry.home = segment;
-            births.push(Birth::of(entry, self.spec.retains(entry)));
-        }
-        births.sort_by_key(|birth| birth.seq);
-        inner.cut_seq = inner.next_seq;
-        Some(WireDelta {
-            number: self.spec.number,
-            next_seq: inner.next_seq,
-            acked: std::mem::take(&mut inner.acked),
-            marks,
-            births,
-        })
-    }
-
-    /// Births again up to `max` live messages whose newest record is in `oldest` or before, looking at `look` entries
-    /// from `cursor` on. Returns where to go on, or `None` at the end. Called inside the cut that carries them.
-    pub(crate) fn carry(&self, carry: &mut Carry<'_>) -> Option<u64> {
-        let mut guard = self.lock();
-        let inner = &mut *guard;
-        let from = inner.index_of(carry.cursor);
-        let mut births = Vec::new();
-        let mut next = None;
-        for (looked, entry) in inner.entries.range_mut(from..).enumerate() {
-            if looked == carry.look || births.len() == carry.max {
-                next = Some(entry.seq);
-                break;
-            }
-            if !entry.is_done && entry.home != 0 && entry.home <= carry.oldest {
-                entry.home = carry.segment;
-                let mut birth = Birth::of(entry, self.spec.retains(entry));
-                self.spec.redact_expired(&mut birth, carry.wall_ns);
-                births.push(birth);
-            }
-        }
-        if !births.is_empty() {
-            carry.into.push(WireDelta {
-                number: self.spec.number,
-                next_seq: inner.next_seq,
-                acked: Vec::new(),
-                marks: Vec::new(),
-                births,
-            });
-        }
-        next
-    }
-
-    /// A delta that says only how far its sequences are.
-    pub(crate) fn identity(&self) -> WireDelta {
-        WireDelta { number: self.spec.number, next_seq: self.lock().next_seq, ..WireDelta::default() }
-    }
-
-    /// Live messages whose newest record is in `oldest` or before.
-    pub(crate) fn count_homed(&self, oldest: SegmentId) -> usize {
-        let inner = self.lock();
-        inner.entries.iter().filter(|entry| !entry.is_done && entry.home != 0 && entry.home <= oldest).count()
     }
 
     /// Whether it wants to be told where its messages were written.
@@ -634,17 +409,6 @@ impl Queue {
     }
 }
 
-/// One step of a carry over one queue.
-pub(crate) struct Carry<'a> {
-    pub(crate) cursor: u64,
-    pub(crate) oldest: SegmentId,
-    pub(crate) segment: SegmentId,
-    pub(crate) look: usize,
-    pub(crate) max: usize,
-    pub(crate) wall_ns: i64,
-    pub(crate) into: &'a mut Vec<WireDelta>,
-}
-
 /// Where a birth was written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Written {
@@ -663,42 +427,6 @@ impl Inner {
             return guess;
         }
         self.entries.partition_point(|entry| entry.seq < seq)
-    }
-
-    fn note_ack(&mut self, idx: usize, spec: &QueueSpec) {
-        let Some(entry) = self.entries.get(idx) else { return };
-        if matches!(entry.body, Body::There(_)) {
-            self.away -= 1;
-        }
-        if !spec.lane.is_standard() {
-            return;
-        }
-        let seq = entry.seq;
-        let was_written = seq < self.cut_seq;
-        if let (Some(_), Body::Here(msg)) = (spec.retention, &entry.body) {
-            // What is sensitive was not written for replay; now that it is handled, a copy without the secrets is.
-            match spec.redactor.and_then(|redact| redact(msg)) {
-                Some(redacted) => self.passing.push((seq, redacted)),
-                None if was_written => {}
-                None => self.passing.push((seq, msg.clone())),
-            }
-        }
-        if was_written {
-            self.note_range(seq);
-        }
-    }
-
-    fn note_range(&mut self, seq: u64) {
-        match self.acked.last_mut() {
-            Some((_, end)) if *end == seq => *end = seq + 1,
-            _ => self.acked.push((seq, seq + 1)),
-        }
-    }
-
-    fn mark(&self, seq: u64) -> Option<Mark> {
-        let idx = self.index_of(seq);
-        let entry = self.entries.get(idx).filter(|entry| entry.seq == seq && !entry.is_done)?;
-        Some(Mark { seq, attempts: entry.attempts, is_taken: entry.is_taken, fault: entry.fault.clone() })
     }
 
     fn set_idle(&mut self, is_idle: bool) -> Motion {

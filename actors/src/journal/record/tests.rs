@@ -1,5 +1,6 @@
 //! The record format: what is encoded is read again, places point at the messages, hostile bytes are refused.
 
+use bytes::Bytes;
 use expect_test::expect;
 use proptest::prelude::*;
 

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::super::{Body, Position};
+use super::super::Position;
 use super::*;
 use crate::journal::{Clock, Delta, GroupAt, Image, Placed, encode};
 use crate::rig::recover;

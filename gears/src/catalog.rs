@@ -1,0 +1,23 @@
+//! Every gear we ship, in one visible value: a gear that is not in this list does not exist for a scenario.
+
+use fluxrig_actors::{About, Catalog, Category, Maturity};
+
+use crate::{FileSink, Generator, Log, Mapping};
+
+/// Every gear we ship, in the order the manual lists them.
+///
+/// ```
+/// let names: Vec<_> = fluxrig_gears::standard().manifests().map(|gear| gear.type_name).collect();
+/// assert_eq!(names, ["map", "log", "generator", "file"]);
+/// ```
+#[must_use]
+pub fn standard() -> Catalog {
+    Catalog::new()
+        .with::<Mapping>(About { category: Category::Logic, maturity: Maturity::Preview })
+        .with::<Log>(About { category: Category::Observability, maturity: Maturity::Preview })
+        .with_endpoint::<Generator>(About { category: Category::Io, maturity: Maturity::Preview })
+        .with_endpoint::<FileSink>(About { category: Category::Io, maturity: Maturity::Preview })
+}
+
+#[cfg(test)]
+mod tests;

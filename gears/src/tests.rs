@@ -1,0 +1,3 @@
+//! What the tests of all gears share.
+
+pub(crate) mod harness;

@@ -1,0 +1,273 @@
+//! Tests of gears as data: `fixtures/<type>/<case>.json` says configuration and input, and what comes of it.
+//! A case runs in a rig of turbo wires on a paused clock. `UPDATE_FIXTURES=1` writes what came into the file.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use fluxrig_actors::clock::SimWorld;
+use fluxrig_actors::prelude::*;
+use fluxrig_actors::protocol::Flags;
+use serde_json::{Value as Json, json};
+
+use crate::{file, literal::Literal};
+
+/// A folder of its own, gone with the value.
+pub(crate) struct TempDir(PathBuf);
+
+impl TempDir {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("fluxrig-gears-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+/// Lets given messages in, then ends.
+pub(crate) struct Source(pub(crate) Vec<FluxMsg>);
+
+impl Endpoint for Source {
+    const TYPE: &'static str = "test_source";
+
+    fn ports(&self) -> Ports {
+        Ports::source()
+    }
+
+    async fn run(self: Arc<Self>, io: Io) -> Result<(), GearError> {
+        let mut msgs = self.0.iter().cloned().collect();
+        io.door().admit_all(&mut msgs).await.map_err(|refused| GearError::broken(refused.to_string()))?;
+        Ok(())
+    }
+}
+
+/// Keeps what comes in.
+#[derive(Clone, Default)]
+pub(crate) struct Collected(Arc<Mutex<Vec<FluxMsg>>>);
+
+impl Collected {
+    pub(crate) fn msgs(&self) -> Vec<FluxMsg> {
+        self.0.lock().unwrap().clone()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
+
+impl Endpoint for Collected {
+    const TYPE: &'static str = "test_sink";
+
+    fn ports(&self) -> Ports {
+        Ports::sink()
+    }
+
+    async fn run(self: Arc<Self>, io: Io) -> Result<(), GearError> {
+        let mut effects = io.effects();
+        loop {
+            let batch = effects.take_many(64).await;
+            if batch.is_empty() {
+                return Ok(());
+            }
+            self.0.lock().unwrap().extend(batch.iter().map(|effect| effect.msg.clone()));
+            Effect::done_all(batch);
+        }
+    }
+}
+
+/// A message of a test: the `number`-th, at a time of its own.
+pub(crate) fn msg(number: u64) -> FluxMsg {
+    let ts = 1_700_000_000_000_000_000 + i64::try_from(number).unwrap();
+    FluxMsg::new(
+        FluxId::v7(1_700_000_000_000 + number, [0; 10]),
+        Default::default(),
+        fluxrig_actors::protocol::EntityId::NIL,
+        ts,
+    )
+}
+
+/// Log lines of this thread, while it lives.
+#[derive(Clone, Default)]
+pub(crate) struct Logged(Arc<Mutex<Vec<u8>>>);
+
+impl Logged {
+    pub(crate) fn start(&self) -> tracing::subscriber::DefaultGuard {
+        let logged = self.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .without_time()
+            .with_ansi(false)
+            .with_writer(move || logged.clone())
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// Events of one of our gears, without the module they come from.
+    pub(crate) fn lines_of(&self, module: &str) -> Vec<String> {
+        let origin = format!("fluxrig_gears::{module}: ");
+        let text = self.text();
+        let told = text.lines().filter_map(|line| line.split_once(&origin));
+        // Between level and origin stands a span of ractor, whose numbers change from run to run.
+        told.map(|(head, event)| format!("{} {event}", head.split_whitespace().next().unwrap())).collect()
+    }
+}
+
+impl Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn folder(type_name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(type_name)
+}
+
+fn is_update() -> bool {
+    std::env::var_os("UPDATE_FIXTURES").is_some_and(|value| value == "1")
+}
+
+/// Compares with a file, or writes it.
+pub(crate) fn check_file(path: &Path, found: &str) {
+    if is_update() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, found).unwrap();
+    }
+    let expected = std::fs::read_to_string(path).unwrap_or_default();
+    assert_eq!(expected, found, "{}: remedy: `UPDATE_FIXTURES=1`, and read the difference", path.display());
+}
+
+/// Runs every case of a type. Each key of its configuration must be set by one of them, and one must be refused for a
+/// key that there is not.
+pub(crate) async fn check_cases(type_name: &'static str) {
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder(type_name)).unwrap().map(|file| file.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    paths.sort();
+    let (mut keys, mut errors) = (BTreeSet::new(), String::new());
+    for path in &paths {
+        let mut case: Json = serde_json::from_str(&std::fs::read_to_string(path).unwrap())
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let outcome = run(type_name, &case).await;
+        keys.extend(case["config"].as_object().into_iter().flat_map(|config| config.keys().cloned()));
+        errors.push_str(outcome["error"].as_str().unwrap_or_default());
+        let case = case.as_object_mut().unwrap();
+        case.retain(|key, _| ["about", "config", "in", "stop_after_ms"].contains(&key.as_str()));
+        case.extend(outcome.as_object().unwrap().clone());
+        check_file(path, &format!("{}\n", serde_json::to_string_pretty(&case).unwrap()));
+    }
+    let catalog = crate::standard();
+    let schema = catalog.manifest(type_name).unwrap().schema.clone();
+    for key in schema.get("properties").and_then(Json::as_object).unwrap().keys() {
+        assert!(keys.contains(key), "gear `{type_name}`: no fixture sets `{key}`");
+    }
+    assert!(errors.contains("unknown field"), "gear `{type_name}`: no fixture has a key that there is not");
+}
+
+/// What comes of one case.
+async fn run(type_name: &'static str, case: &Json) -> Json {
+    let dir = TempDir::new();
+    let here = dir.path().to_str().unwrap();
+    let config: Json = serde_json::from_str(&case["config"].to_string().replace("$DIR", here)).unwrap();
+    let built = match crate::standard().build(type_name, config) {
+        Ok(built) => built,
+        Err(error) => return json!({ "error": error.to_string().replace(here, "$DIR") }),
+    };
+    let logged = Logged::default();
+    let guard = logged.start();
+    let ports = built.ports();
+    let mut rig = Rig::new("case").world(Arc::new(SimWorld::new(1))).built("gear", built);
+    for input in &ports.inputs {
+        let name = format!("source-{}", input.name);
+        let msgs = case["in"].as_array().unwrap().iter().zip(0..).map(|(input, number)| read(input, number)).collect();
+        rig = rig.endpoint(&name, Source(msgs)).turbo(&name, &format!("gear.{}", input.name));
+    }
+    let mut sinks = Vec::new();
+    for output in &ports.outputs {
+        let (name, sink) = (format!("sink-{}", output.name), Collected::default());
+        rig = rig.endpoint(&name, sink.clone()).turbo(&format!("gear.{}", output.name), &name);
+        sinks.push((output.name.clone(), sink));
+    }
+    let rig = rig.start().await.unwrap();
+    match case["stop_after_ms"].as_u64() {
+        Some(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+        None => assert!(rig.finished().await, "{:?}", rig.ended().await),
+    }
+    let rejected: Vec<String> =
+        rig.dead_letters().unwrap().into_iter().map(|letter| letter.reason.to_string()).collect();
+    rig.stop(Duration::from_secs(1)).await;
+    drop(guard);
+
+    let mut outcome = json!({});
+    for (port, sink) in &sinks {
+        let is_source = ports.inputs.is_empty();
+        outcome[port.as_str()] = sink.msgs().iter().map(|msg| show(msg, is_source)).collect();
+    }
+    if !rejected.is_empty() {
+        outcome["rejected"] = rejected.into();
+    }
+    let events = logged.lines_of(type_name);
+    if !events.is_empty() {
+        outcome["log"] = events.into();
+    }
+    if let Ok(text) = std::fs::read_to_string(dir.path().join("out.jsonl")) {
+        outcome["lines"] = text.lines().collect();
+    }
+    outcome
+}
+
+/// A message as a case writes it: `meta`, `data`, `raw` as text, and `probe`.
+fn read(input: &Json, number: u64) -> FluxMsg {
+    let mut msg = msg(number);
+    for (key, text) in input["meta"].as_object().into_iter().flatten() {
+        msg.meta.set(key.as_str(), text.as_str().unwrap());
+    }
+    for (key, value) in input["data"].as_object().into_iter().flatten() {
+        let Literal(value) = serde_json::from_value(value.clone()).unwrap();
+        msg.data.insert_key(key.as_str(), value);
+    }
+    msg.raw = input["raw"].as_str().map(|raw| raw.as_bytes().to_vec().into());
+    if input["probe"] == true {
+        msg.set_flags(Flags::PROBE);
+    }
+    msg
+}
+
+fn show(msg: &FluxMsg, is_timed: bool) -> Json {
+    let mut data = Vec::new();
+    file::write_map(&mut data, &msg.data);
+    let mut shown = json!({ "data": serde_json::from_slice::<Json>(&data).unwrap() });
+    for (key, text) in msg.meta.iter() {
+        shown["meta"][key] = text.into();
+    }
+    if let Some(raw) = &msg.raw {
+        shown["raw"] = std::str::from_utf8(raw).unwrap().into();
+    }
+    if is_timed {
+        // The world of a case begins at this time.
+        shown["at_ms"] = ((msg.ts - 1_750_000_000_000_000_000) / 1_000_000).into();
+    }
+    shown
+}
