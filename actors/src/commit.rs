@@ -8,6 +8,7 @@ use smol_str::SmolStr;
 
 use crate::cell::Cell;
 use crate::door::Door;
+use crate::mutants::{self, Mutation};
 use crate::node::Node;
 use crate::outlet::{Batch, Send};
 use crate::wire::{After, DeadNote, Entry, Lane, Queue};
@@ -74,7 +75,7 @@ impl Node {
         if batch.sends.windows(2).any(|pair| pair[0].queue > pair[1].queue) {
             batch.sends.sort_by_key(|send| send.queue);
         }
-        let gate = lane.is_standard().then(|| self.gate.enter());
+        let mut gate = lane.is_standard().then(|| self.gate.enter());
         let now = self.after_now(lane);
         let mut motion = 0;
         if let Some(acks) = acks {
@@ -86,6 +87,10 @@ impl Node {
         let touched = &mut batch.touched;
         motion += self.push_runs(&mut batch.sends, now, now_ns, |idx| touched.push(idx));
         if !batch.changes.is_empty() || !fired.is_empty() || after != After::NOTHING {
+            if mutants::is(Mutation::SkipGateForState) {
+                gate = None;
+                mutants::linger();
+            }
             let mut memory = cell.memory();
             memory.apply(batch.changes.drain(..));
             for (key, generation) in fired {

@@ -15,6 +15,7 @@ use crate::cell::{Cell, Inlet};
 use crate::commit::{Acks, Commit, Failure};
 use crate::gear::{AnyGear, AnyRunning, GearError, Link, StartContext};
 use crate::identity::Cause;
+use crate::mutants::{self, Mutation};
 use crate::node::Node;
 use crate::outlet::{Delivery, Outlet};
 use crate::wire::{After, DeadNote, Entry, Front, Taken};
@@ -157,8 +158,15 @@ impl Run {
         Ok(is_more)
     }
 
+    fn has_full_outs(&self) -> bool {
+        self.cell.wiring().outs.iter().flatten().any(|wire| wire.queues.iter().any(|queue| !queue.has_room()))
+    }
+
     /// Takes one batch from a queue, handles it and commits.
     async fn drain(&mut self, inlet: &Inlet) -> Result<Served, Crashed> {
+        while mutants::is(Mutation::WaitingEmitters) && self.has_full_outs() && !self.node.gauge.is_halted() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let is_careful = self.node.is_careful.load(Ordering::Relaxed);
         let batch_max = if is_careful { 1 } else { self.batch.min(self.node.settings.batch_max) };
         let started_ns = self.node.now_ns();
@@ -218,7 +226,7 @@ impl Run {
         for message in messages.by_ref() {
             let Taken { seq, msg, after: msg_after, attempts } = message;
             // State carries what earlier messages depended on into everything said later.
-            let here = after.max(msg_after);
+            let here = if mutants::is(Mutation::AfterNotThroughState) { msg_after } else { after.max(msg_after) };
             if is_stateful {
                 after = here;
             }
@@ -235,7 +243,9 @@ impl Run {
             };
             match outcome {
                 // What it put, or a timer that it set, tells those after it as well.
-                Outcome::Done if !is_stateful && !self.outlet.batch.changes.is_empty() => (is_stateful, after) = (true, here),
+                Outcome::Done if !is_stateful && !self.outlet.batch.changes.is_empty() => {
+                    (is_stateful, after) = (true, here)
+                }
                 Outcome::Done => {}
                 Outcome::Rejected(reason) => {
                     self.cell.counters.rejected.fetch_add(1, Ordering::Relaxed);

@@ -30,6 +30,8 @@ mod wire_actor;
 
 pub mod clock;
 pub mod journal;
+#[doc(hidden)]
+pub mod mutants;
 pub mod prelude;
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::clock::World;
 use crate::door::{Door, Gauge};
 use crate::gate::Gate;
 use crate::identity::IdKey;
+use crate::mutants::{self, Mutation};
 use crate::plan::PlanError;
 use crate::wire::{After, DeadNote, Lane, Queue, Wire};
 
@@ -85,7 +86,9 @@ pub(crate) struct Marks {
 
 impl Marks {
     pub(crate) fn cover(self, after: After) -> bool {
-        self.flushed >= after.flush && self.written.max(self.flushed) >= after.os
+        let flushed =
+            if mutants::is(Mutation::WrittenMarkForFlush) { self.written.max(self.flushed) } else { self.flushed };
+        flushed >= after.flush && self.written.max(self.flushed) >= after.os
     }
 }
 

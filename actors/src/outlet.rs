@@ -13,6 +13,7 @@ use crate::clock::splitmix;
 use crate::gear::GearError;
 use crate::identity::{Cause, IdKey};
 use crate::memory::Change;
+use crate::mutants::{self, Mutation};
 use crate::wire::After;
 
 /// The outputs, the durable state and the timers of the message that is being handled.
@@ -250,6 +251,10 @@ impl Outlet {
 
     /// The delivery failed: it is as if it had not been.
     pub(crate) fn undo(&mut self, savepoint: &Savepoint) {
+        if mutants::is(Mutation::NoSavepoint) {
+            self.batch.changes.append(&mut self.changes_here);
+            return;
+        }
         self.batch.sends.truncate(savepoint.sends);
         self.changes_here.clear();
         self.refusal = None;
@@ -257,7 +262,8 @@ impl Outlet {
 
     /// Whether a delivery of this batch stopped or set the timer of this key.
     pub(crate) fn has_moved_timer(&self, key: &str) -> bool {
-        let is_of_key = |change: &Change| matches!(change, Change::Timer(moved, _) | Change::Cancel(moved) if moved == key);
+        let is_of_key =
+            |change: &Change| matches!(change, Change::Timer(moved, _) | Change::Cancel(moved) if moved == key);
         self.batch.changes.iter().any(is_of_key)
     }
 

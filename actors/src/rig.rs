@@ -63,7 +63,8 @@ impl JournalOptions {
     fn errors(&self) -> Vec<PlanError> {
         let DiskOptions { max_bytes, first_percent, second_percent } = self.disk;
         let mut errors = Vec::new();
-        let mut error = |setting, found: u64, expected: String| errors.push(PlanError::Journal { setting, found, expected });
+        let mut error =
+            |setting, found: u64, expected: String| errors.push(PlanError::Journal { setting, found, expected });
         // One is written, one is prepared, one may be waiting to be carried, and the doors close before the last is full.
         let least = self.segment_bytes.saturating_mul(4);
         if max_bytes < least {
@@ -323,6 +324,15 @@ impl Rig {
         }
         errors.extend(self.settings.errors());
         errors.extend(self.journal.iter().flat_map(JournalOptions::errors));
+        // A body must not leave memory while it is handled.
+        for ask in self.asks.iter().filter(|ask| ask.options.memory_window < self.settings.batch_max) {
+            errors.push(PlanError::Setting {
+                wire: format!("{}->{}", ask.from, ask.to),
+                setting: "memory_window",
+                found: ask.options.memory_window.to_string(),
+                expected: "at least `batch_max`",
+            });
+        }
         let plan = Plan::check(self.parts, self.asks, self.journal.is_some());
         let plan = match plan {
             Ok(plan) if errors.is_empty() => plan,

@@ -17,7 +17,11 @@ use smallvec::SmallVec;
 pub use encode::EncodeError;
 pub use unknown::Unknown;
 
-use crate::{EntityId, FluxId, LimitError, Limits, Map, Meta, Trace, cbor::{Measure, Memo}, value::Extent};
+use crate::{
+    EntityId, FluxId, LimitError, Limits, Map, Meta, Trace,
+    cbor::{Measure, Memo},
+    value::Extent,
+};
 
 /// A message. A copy costs one atomic increment; reading goes through [`Body`], and so does writing, which first
 /// copies the body when others hold it too and then forgets what was known about the old version.

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::cell::Cell;
 use crate::commit::EffectEnd;
 use crate::identity::Cause;
+use crate::mutants::{self, Mutation};
 use crate::node::{Marks, Node};
 use crate::outlet::Send;
 use crate::wire::{After, DeadNote, Effect as TakenEffect, Lane, Queue};
@@ -117,9 +118,13 @@ impl Effects {
     }
 
     fn start_one(&mut self, marks: Marks) -> Option<Effect> {
-        while self.parked.front().is_some_and(|parked| marks.cover(parked.needs)) {
+        let is_early = mutants::is(Mutation::EffectBeforeMark);
+        while self.parked.front().is_some_and(|parked| is_early || marks.cover(parked.needs)) {
             let parked = self.parked.pop_front()?;
             let effect = self.effect(parked);
+            if mutants::is(Mutation::AckBeforeEffect) {
+                effect.end(Vec::new(), Vec::new());
+            }
             // Maybe sent comes first: it is reported even past its expiry.
             let is_expired = effect.msg.expires.is_some_and(|expires| expires < self.node.wall_ns());
             if is_expired && !effect.is_maybe_sent {
@@ -168,6 +173,7 @@ impl Effects {
             self.node.move_motion(motion);
             left -= self.buffer.len();
             for effect in self.buffer.drain(..) {
+                let taken_in = if mutants::is(Mutation::CutBeforeTake) { After::NOTHING } else { taken_in };
                 let needs_here = effect.after.max(taken_in);
                 needs = needs.max(needs_here);
                 self.parked.push_back(Parked { inlet_idx, needs: needs_here, effect });

@@ -6,6 +6,7 @@ use smol_str::SmolStr;
 use super::SegmentId;
 use super::record::{Delta, Kind, NameRecord, WireDelta};
 use crate::memory::MemoryCarry;
+use crate::mutants::{self, Mutation};
 use crate::node::Node;
 use crate::wire::Carry;
 
@@ -26,6 +27,8 @@ pub(crate) struct Carrying {
     names: Vec<(NameRecord, SegmentId)>,
     /// Newest segment at the last look: looked again only after a rotation.
     looked_at: SegmentId,
+    /// For a mutation: what was chosen in the cut before.
+    late: Vec<WireDelta>,
 }
 
 /// Where the next step goes on.
@@ -47,7 +50,7 @@ pub(crate) struct CarryStep<'a> {
 
 impl Carrying {
     pub(crate) fn new(oldest: SegmentId, names: Vec<(NameRecord, SegmentId)>) -> Self {
-        Self { oldest, target: None, place: Place::Names, names, looked_at: 0 }
+        Self { oldest, target: None, place: Place::Names, names, looked_at: 0, late: Vec::new() }
     }
 
     /// The oldest segment that may hold something alive; what is written names it.
@@ -76,10 +79,15 @@ impl Carrying {
     pub(crate) fn begin(&mut self, target: SegmentId) {
         self.target = Some(target);
         self.place = Place::Names;
+        if mutants::is(Mutation::DeleteAnyDeadSegment) {
+            self.place = Place::Cell { idx: usize::MAX, key: SmolStr::default() };
+        }
     }
 
     /// Carries a bounded part. The step that reaches the end moves the oldest segment on, in the same group.
     pub(crate) fn step(&mut self, step: CarryStep<'_>) -> u64 {
+        let mut late = std::mem::take(&mut self.late);
+        step.delta.wires.append(&mut late);
         let Some(target) = self.target else { return 0 };
         let CarryStep { node, segment, now_ns, wall_ns, delta } = step;
         let mut wires = Vec::new();
@@ -135,7 +143,8 @@ impl Carrying {
             }
         }
         let carried = wires.iter().map(|wire| wire.births.len() as u64).sum();
-        delta.wires.append(&mut wires);
+        let into = if mutants::is(Mutation::StaleCarry) { &mut self.late } else { &mut delta.wires };
+        into.append(&mut wires);
         carried
     }
 }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use fluxrig_protocol::{FluxMsg, Value};
 use smol_str::SmolStr;
 
+use crate::mutants::{self, Mutation};
 use crate::wire::{Body, DeadNote, Entry, Fault, Position};
 
 mod decode;
@@ -113,8 +114,8 @@ impl Birth {
     pub(crate) fn of(entry: &Entry, is_retained: bool) -> Self {
         Self {
             seq: entry.seq,
-            attempts: entry.attempts,
-            is_taken: entry.is_taken || entry.is_maybe_sent,
+            attempts: if mutants::is(Mutation::AttemptsNotKept) { 0 } else { entry.attempts },
+            is_taken: (entry.is_taken || entry.is_maybe_sent) && !mutants::is(Mutation::NoTaken),
             is_passed: false,
             is_retained,
             fault: entry.fault.clone(),

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::carry::{CarryStep, Carrying};
 use super::record::{self, Clock, Delta, NameRecord, Place, Placed};
 use super::{Group, GroupAt, Reader, SegmentId, Storage, StorageError};
+use crate::mutants::{self, Mutation};
 use crate::node::{Marks, Node};
 use crate::wire::{Lane, Position, Written};
 
@@ -261,7 +262,13 @@ impl Writer {
         };
         self.storage.flush().await?;
         self.stats.flushes += 1;
-        self.flushed(epoch);
+        if mutants::is(Mutation::NextBeforeFlush) {
+            self.cut();
+            self.write().await?;
+            self.flushed(self.node.epoch() - 1);
+        } else {
+            self.flushed(epoch);
+        }
         Ok(())
     }
 
@@ -335,6 +342,9 @@ impl Writer {
         for kept in &mut self.kept {
             kept.is_written = false;
         }
+        if mutants::is(Mutation::FailedGroupDropped) {
+            self.kept.clear();
+        }
     }
 
     /// Leaves a segment that is older than it may be, so that what was sensitive in it goes with it (HEART §9.2).
@@ -389,7 +399,7 @@ impl Writer {
         let born = self.births_by_segment.get(&oldest).copied().unwrap_or(0);
         // Carrying a segment that is mostly alive would only copy it.
         let is_worth = (alive as u64).saturating_mul(2) <= born || alive < 1024;
-        if is_worth {
+        if is_worth && (alive == 0 || !mutants::is(Mutation::DeleteAnyDeadSegment)) {
             self.carrying.begin(oldest);
         }
     }

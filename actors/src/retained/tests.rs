@@ -78,6 +78,14 @@ fn what_was_let_go_does_not_come_back_when_it_is_carried() {
     }
     assert_eq!(kept(&retained), [3, 4]);
     assert_eq!(retained.oldest(0), Some(2));
+
+    let mut retained = Retained::new(Some(Retention::Time(Duration::from_nanos(2))));
+    for seq in 1..=4 {
+        retained.add(seq, position(1, seq, 10), seq as i64);
+    }
+    assert_eq!(kept(&retained), [2, 3, 4]);
+    retained.add(1, position(2, 1, 10), 4);
+    assert_eq!(kept(&retained), [2, 3, 4]);
 }
 
 /// A message with sensitive data is kept for replay only once it is handled, as a copy without them: by then younger

@@ -21,6 +21,7 @@ use crate::identity::IdKey;
 use crate::journal::{Control, Delta, Image, Kind, NameRecord, Reader, Storage, Writer, WriterParts};
 use crate::journal_actor::{JournalActor, JournalSetup};
 use crate::memory::Memory;
+use crate::mutants::{self, Mutation};
 use crate::node::{Node, NodeParts, Settings, WorldDebug};
 use crate::plan::{Part, Plan, Role};
 use crate::wire::{Lane, Queue, QueueSpec, Redelivery, Wire};
@@ -115,7 +116,12 @@ impl Build {
             let is_effects = plan.parts[line.to.0].is_endpoint();
             let of_wire: Box<[Arc<Queue>]> = (0..count)
                 .map(|partition| {
-                    let name = numbers.of(Kind::Wire, &line.name, &variant("", partition, count), world);
+                    let name = numbers.of(
+                        Kind::Wire,
+                        &line.name,
+                        &variant(kept_suffix(line.options.lane).trim_start(), partition, count),
+                        world,
+                    );
                     let spec = QueueSpec {
                         idx: queues.len(),
                         wire: line.name.clone(),
@@ -194,10 +200,17 @@ impl Build {
         bell: &Arc<Bell>,
         count: u32,
     ) -> Arc<Cell> {
-        let name = numbers.of(Kind::Gear, &part.name, &variant(part.type_name(), partition, count), &*self.world);
+        let name = numbers.of(
+            Kind::Gear,
+            &part.name,
+            &variant(&format!("{}{}", part.type_name(), kept_suffix(lane)), partition, count),
+            &*self.world,
+        );
         let mut memory = Memory::default();
         if lane.is_standard() {
-            if let Some(gear) = image.gears.get(&name.number) {
+            let is_by_place = mutants::is(Mutation::StateByPosition);
+            let number = if is_by_place { self.number_at_place_of(part, image) } else { name.number };
+            if let Some(gear) = image.gears.get(&number) {
                 let keys = gear.keys.iter().map(|(key, (value, home))| (key.clone(), value.clone(), *home)).collect();
                 memory.recover(keys, recover::timers(image, name.number, &*self.world), gear.generation);
             }
@@ -211,6 +224,13 @@ impl Build {
         let is_endpoint = part.is_endpoint();
         let identity = CellIdentity { name: part.name.clone(), partition, number: name.number, entity, is_endpoint };
         Arc::new(Cell::new(identity, part.ports.clone(), lane, memory, Arc::clone(bell)))
+    }
+
+    /// For a mutation: the number of whatever had this place when the journal began.
+    fn number_at_place_of(&self, part: &Part, image: &Image) -> u32 {
+        let place = self.plan.parts.iter().position(|other| std::ptr::eq(other, part)).unwrap_or(0);
+        let mut gears = image.names.values().filter(|(name, _)| name.kind == Kind::Gear);
+        gears.nth(place).map_or(0, |(name, _)| name.number)
     }
 
     fn bury_orphans(
@@ -455,6 +475,12 @@ impl Build {
 
 fn instance_name(cell: &Cell) -> String {
     format!("{}/{}", cell.name, cell.partition).replace('/', "-")
+}
+
+/// What a journal does not keep is another thing than what it keeps: made turbo, an old wire's messages and an old gear's
+/// state are orphans, and not silently there again at every start.
+fn kept_suffix(lane: Lane) -> &'static str {
+    if lane.is_standard() { "" } else { " turbo" }
 }
 
 fn variant(type_name: &str, partition: u32, count: u32) -> String {

@@ -12,6 +12,7 @@ use crate::journal::{
     SegmentStorage, Storage, StorageError, TimerRecord, WireDelta, encode, open, rack_id,
 };
 use crate::memory::RecoveredTimer;
+use crate::mutants::{self, Mutation};
 use crate::retained::Retained;
 use crate::wire::{After, Body, DeadNote, Entry, Position, Retention};
 
@@ -262,6 +263,7 @@ pub(crate) fn timers(image: &Image, number: u32, world: &dyn World) -> Vec<Recov
         } else {
             u64::try_from(wall_ns.saturating_sub(noted.wall_ns)).unwrap_or(0)
         };
+        let passed = if mutants::is(Mutation::TimersRearmedInFull) { 0 } else { passed };
         timer.left_ns.saturating_sub(passed)
     };
     gear.timers

@@ -125,3 +125,98 @@ async fn a_rig_with_raised_limits_does_not_start() {
         wire `nobody->nowhere`: found a standard wire in a rig without a journal, expected one; remedy: give the rig a journal, or make the wire turbo"#]],
     );
 }
+
+struct Pass;
+
+impl crate::Gear for Pass {
+    const TYPE: &'static str = "pass";
+    type State = ();
+
+    fn handle(&self, msg: FluxMsg, (): &mut (), out: &mut crate::Outlet) -> Result<(), crate::GearError> {
+        out.emit(msg);
+        Ok(())
+    }
+}
+
+/// A source of three, or a sink that takes nothing.
+enum End {
+    Three,
+    Stalled,
+}
+
+impl Endpoint for End {
+    const TYPE: &'static str = "end";
+
+    fn ports(&self) -> crate::Ports {
+        match self {
+            Self::Three => crate::Ports::source(),
+            Self::Stalled => crate::Ports::sink(),
+        }
+    }
+
+    async fn run(self: Arc<Self>, io: crate::Io) -> Result<(), crate::GearError> {
+        if matches!(*self, Self::Three) {
+            for _ in 0..3 {
+                drop(io.door().admit(io.message()).await);
+            }
+        }
+        io.draining().await;
+        Ok(())
+    }
+}
+
+fn line(disk: &crate::journal::disk::sim::SimDisk, lane: Lane) -> Rig {
+    let pace = Pace { seed: 1, max: Duration::ZERO };
+    Rig::new("line")
+        .endpoint("source", End::Three)
+        .endpoint("sink", End::Stalled)
+        .wire_with("source", "sink", WireOptions { lane, ..WireOptions::default() })
+        .journal_with(JournalOptions { pace: Some(pace), ..JournalOptions::disk(disk.process()) })
+        .world(Arc::new(crate::clock::SimWorld::new(1)))
+}
+
+/// An ack on a turbo wire is never written, so what an old journal holds of it would come back at every start.
+#[tokio::test(start_paused = true)]
+async fn a_wire_made_turbo_leaves_orphans() {
+    let disk = crate::journal::disk::sim::SimDisk::new(1);
+    let rig = line(&disk, Lane::Flush).start().await.expect("the first rig starts");
+    while rig.wires()[0].depth < 3 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    rig.stop(Duration::from_secs(1)).await;
+    let error = line(&disk, Lane::Turbo).start().await.expect_err("the old messages have no place");
+    check(
+        &error,
+        &expect![
+            "journal: found 3 messages of wire `source.out->sink.in` (0/1) of scenario `line`, expected only what this rig has; remedy: bring those gears back, or start with orphans sent to the dead-letter wire (`--orphans dlq`)"
+        ],
+    );
+    let rig = line(&disk, Lane::Turbo).orphans(Orphans::DeadLetter).start().await.expect("they go to the dead letters");
+    assert_eq!(rig.dead_letter_count(), 3);
+    rig.stop(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn numbers_with_which_nothing_moves() {
+    let disk = crate::journal::disk::sim::SimDisk::new(1);
+    let journal = JournalOptions {
+        segment_bytes: 1 << 20,
+        disk: DiskOptions { max_bytes: 1 << 20, first_percent: 95, second_percent: 95 },
+        ..JournalOptions::disk(disk.process())
+    };
+    let settings =
+        Settings { emit_max: 0, batch_max: 100_000, unflushed_max: 0, effects_max: 0, ..Settings::default() };
+    let rig = Rig::new("idle").gear("pass", Pass).wire("pass", "pass").journal_with(journal).settings(settings);
+    let error = rig.start().await.expect_err("nothing would move");
+    check(
+        &error,
+        &expect![[r#"
+        settings: found `emit_max` = 0, expected at least 1; remedy: raise it, or leave it at its default
+        settings: found `unflushed_max` = 0, expected at least 1; remedy: raise it, or leave it at its default
+        settings: found `effects_max` = 0, expected at least 1; remedy: raise it, or leave it at its default
+        journal: found `max_bytes` = 1048576, expected at least four segments (4194304); remedy: set it so, or leave it at its default
+        journal: found `first_percent` = 95, expected less than `second_percent` (95); remedy: set it so, or leave it at its default
+        wire `pass->pass`: found `memory_window` = 16384, expected at least `batch_max`; remedy: set it so
+        gear `pass`: found a cycle of gears through it, expected an endpoint in every cycle; remedy: break the cycle, or answer through an endpoint"#]],
+    );
+}

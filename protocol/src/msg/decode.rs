@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{Body, Flags, FluxMsg, Hop, Inner, Path, Unknown};
 use crate::{
     DecodeError, EntityId, Fault, Field, FluxId, LimitError, Limits, Trace,
-    cbor::{self, Memo, Measure, Reader, Step},
+    cbor::{self, Measure, Memo, Reader, Step},
 };
 
 impl FluxMsg {

@@ -1,6 +1,8 @@
 //! A simulated disk: page cache and durable content apart, seeded faults, kills and power cuts at any step.
 //! Survives the simulated processes that use it; the same seed gives the same run.
 
+// tidy: whole because one mutex holds the disk's pages, names, faults and locks, and every crash touches them all
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,

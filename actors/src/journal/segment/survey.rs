@@ -9,6 +9,8 @@ use std::{
 
 use bytes::Bytes;
 
+use crate::mutants::{self, Mutation};
+
 use super::super::{
     disk::{Disk, DiskFile, read_up_to},
     seal::{KEY_FILE, RackKey},
@@ -120,6 +122,13 @@ impl Survey<'_> {
                     blank.push(*id);
                 }
             }
+        }
+        if let Some(head) = &mut head
+            && mutants::is(Mutation::UnbornHeaderVoids)
+            && header_claim > 0
+        {
+            let first = head.scan.groups[0].header.epoch;
+            head.scan.groups.retain(|group| group.header.epoch <= header_claim.max(first));
         }
         let Some(head) = head else {
             claim.check(0)?;
@@ -252,7 +261,8 @@ impl Survey<'_> {
             };
             (successor, link) = (link.segment, segment.header.link);
             let upto = parts.last().map_or(head.segment.header.link, |part: &Part| part.segment.header.link);
-            parts.push(Part { segment, upto });
+            let whole = Link { offset: u64::MAX, ..upto };
+            parts.push(Part { segment, upto: if mutants::is(Mutation::HeaderVoidsNothing) { whole } else { upto } });
         }
         parts.reverse();
         Ok(parts)
@@ -389,6 +399,9 @@ fn check_part(part: &Part, scan: &Scan) -> Result<(), OpenError> {
     let Segment { header, file } = &part.segment;
     let last_epoch = scan.groups.last().map_or(header.link.epoch, |group| group.header.epoch);
     let fail = |found, expected| Err(damage(&file.name, header.id, scan.end, found, expected, last_epoch));
+    if mutants::is(Mutation::HeaderVoidsNothing) {
+        return Ok(());
+    }
     if scan.end == part.upto.offset && last_epoch == part.upto.epoch && !scan.groups.is_empty() {
         return Ok(());
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Body, Entry, Inner, Queue, QueueSpec};
 use crate::journal::{Birth, BirthBody, Mark, SegmentId, WireDelta};
+use crate::mutants::{self, Mutation};
 
 /// One step of a carry over one queue.
 pub(crate) struct Carry<'a> {
@@ -58,6 +59,9 @@ impl Queue {
         }
         births.sort_by_key(|birth| birth.seq);
         inner.cut_seq = inner.next_seq;
+        if mutants::is(Mutation::FloorsWithoutRanges) {
+            inner.acked = vec![(0, inner.entries.front().map_or(inner.next_seq, |entry| entry.seq))];
+        }
         Some(WireDelta {
             number: self.spec.number,
             next_seq: inner.next_seq,
@@ -145,6 +149,8 @@ impl Inner {
     pub(super) fn mark(&self, seq: u64) -> Option<Mark> {
         let idx = self.index_of(seq);
         let entry = self.entries.get(idx).filter(|entry| entry.seq == seq && !entry.is_done)?;
-        Some(Mark { seq, attempts: entry.attempts, is_taken: entry.is_taken, fault: entry.fault.clone() })
+        let attempts = if mutants::is(Mutation::AttemptsNotKept) { 0 } else { entry.attempts };
+        let is_taken = entry.is_taken && !mutants::is(Mutation::NoTaken);
+        Some(Mark { seq, attempts, is_taken, fault: entry.fault.clone() })
     }
 }

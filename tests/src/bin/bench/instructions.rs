@@ -23,7 +23,14 @@ pub(crate) fn per_hop(rows: &mut Rows) {
     let turbo = per_message("turbo") / 5.0;
     rows.add("instructions.turbo", "instructions per turbo hop", turbo, "instructions", Bar::None, note);
     let flush = per_message("flush");
-    rows.add("instructions.flush", "instructions per message through 5 durable gears", flush, "instructions", Bar::None, note);
+    rows.add(
+        "instructions.flush",
+        "instructions per message through 5 durable gears",
+        flush,
+        "instructions",
+        Bar::None,
+        note,
+    );
 }
 
 fn per_message(lane: &str) -> f64 {
@@ -40,7 +47,8 @@ fn counted(lane: &str, count: u64) -> f64 {
         .output()
         .expect("valgrind starts");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    let collected = text.lines().find_map(|line| line.split_once("Collected : ")).map(|(_, count)| count.trim().to_owned());
+    let collected =
+        text.lines().find_map(|line| line.split_once("Collected : ")).map(|(_, count)| count.trim().to_owned());
     collected.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("callgrind ends well: {text}"))
 }
 

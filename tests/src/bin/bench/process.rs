@@ -22,7 +22,14 @@ pub(crate) fn start(rows: &mut Rows) {
     }
     let note = "process start to a running rig of 2 gears, source, sink, durable wires, fresh journal; median of 5";
     rows.add("process.ready", "start to ready", median(ready), "ms", Bar::AtMost(100.0), note);
-    rows.add("process.rss", "idle resident memory", median(resident), "MiB", Bar::AtMost(20.0), "the same rig, one second later");
+    rows.add(
+        "process.rss",
+        "idle resident memory",
+        median(resident),
+        "MiB",
+        Bar::AtMost(20.0),
+        "the same rig, one second later",
+    );
 }
 
 fn one() -> (f64, f64) {

@@ -46,7 +46,10 @@ pub(crate) fn gibibyte(rows: &mut Rows) {
         rig.kill().await;
         took
     });
-    let note = format!("{count} waiting messages of {RAW_BYTES} raw bytes, {:.2} GiB on disk, in the page cache", bytes as f64 / GIB as f64);
+    let note = format!(
+        "{count} waiting messages of {RAW_BYTES} raw bytes, {:.2} GiB on disk, in the page cache",
+        bytes as f64 / GIB as f64
+    );
     let per_gib = took.as_secs_f64() * GIB as f64 / bytes.max(1) as f64;
     rows.add("recovery", "recovery of 1 GiB of journal", per_gib, "s", Bar::AtMost(5.0), &note);
 }

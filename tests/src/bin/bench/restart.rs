@@ -44,7 +44,8 @@ pub(crate) fn crash(rows: &mut Rows) {
         let once = Redelivery { max_deliver: std::num::NonZeroU32::MIN, ..Redelivery::default() };
         let options = WireOptions { lane: Lane::Turbo, redelivery: once, ..WireOptions::default() };
         let source = Paced { count: 20_000, every: Duration::ZERO, size: Size::Small };
-        let supervision = Supervision { backoff: Backoff::new(Duration::ZERO, Duration::ZERO), ..Supervision::default() };
+        let supervision =
+            Supervision { backoff: Backoff::new(Duration::ZERO, Duration::ZERO), ..Supervision::default() };
         let rig = Rig::new("restart")
             .endpoint("source", source)
             .gear("fragile", gear.clone())

@@ -44,8 +44,17 @@ pub(crate) fn latency(rows: &mut Rows) {
     let bare = median(bare);
     let all: Vec<f64> = watch.take().into_iter().map(micros).collect();
     let p50 = median(all);
-    let note = format!("{count} messages of 12 fields, one at a time; p50 {p50:.0} µs; in turns with a bare write of {GROUP_BYTES} bytes + fdatasync, p50 {bare:.0} µs");
-    rows.add("standard.latency", "5 durable gears, p50 at a low rate, against a bare flush", p50 / bare, "×", Bar::AtMost(2.0), &note);
+    let note = format!(
+        "{count} messages of 12 fields, one at a time; p50 {p50:.0} µs; in turns with a bare write of {GROUP_BYTES} bytes + fdatasync, p50 {bare:.0} µs"
+    );
+    rows.add(
+        "standard.latency",
+        "5 durable gears, p50 at a low rate, against a bare flush",
+        p50 / bare,
+        "×",
+        Bar::AtMost(2.0),
+        &note,
+    );
 }
 
 /// One block after the other into a pre-zeroed file, each flushed.
@@ -81,14 +90,49 @@ pub(crate) fn throughput(rows: &mut Rows) {
     let rate = |runs: &[Run]| median(runs.iter().map(|run| run.rate).collect());
     let (flush_rate, os_rate) = (rate(&flush), rate(&os));
     let note = "5 gears, 12 fields, 2 worker threads and the writer on 2 cores; median of 5 runs of 1 M messages";
-    rows.add("standard.throughput.flush", "5 durable gears, flush", flush_rate / 1e3, "k messages/s", Bar::AtLeast(250.0), note);
-    rows.add("standard.throughput.os", "5 durable gears, page cache only", os_rate / 1e3, "k messages/s", Bar::None, note);
+    rows.add(
+        "standard.throughput.flush",
+        "5 durable gears, flush",
+        flush_rate / 1e3,
+        "k messages/s",
+        Bar::AtLeast(250.0),
+        note,
+    );
+    rows.add(
+        "standard.throughput.os",
+        "5 durable gears, page cache only",
+        os_rate / 1e3,
+        "k messages/s",
+        Bar::None,
+        note,
+    );
     let cost = (1.0 - flush_rate / os_rate) * 100.0;
-    rows.add("standard.throughput.cost", "what the flush costs", cost, "%", Bar::AtMost(10.0), "flush against page cache only, runs in turns");
+    rows.add(
+        "standard.throughput.cost",
+        "what the flush costs",
+        cost,
+        "%",
+        Bar::AtMost(10.0),
+        "flush against page cache only, runs in turns",
+    );
     let records = median(flush.iter().map(|run| run.records).collect());
-    rows.add("standard.throughput.records", "records written per message", records, "records", Bar::AtMost(2.0), "under full load, flush");
+    rows.add(
+        "standard.throughput.records",
+        "records written per message",
+        records,
+        "records",
+        Bar::AtMost(2.0),
+        "under full load, flush",
+    );
     let bytes = median(flush.iter().map(|run| run.bytes).collect());
-    rows.add("standard.throughput.bytes", "bytes written per message", bytes, "bytes", Bar::None, "under full load, flush; group bodies");
+    rows.add(
+        "standard.throughput.bytes",
+        "bytes written per message",
+        bytes,
+        "bytes",
+        Bar::None,
+        "under full load, flush; group bodies",
+    );
 }
 
 struct Run {

@@ -30,8 +30,16 @@ pub(crate) fn throughput(rows: &mut Rows) {
             })
         })
         .collect();
-    let note = "5 gears, 1 worker thread, messages of one field; median of 5 runs of 2 M messages; 5 hops counted per message";
-    rows.add("turbo.throughput", "turbo pipeline of 5 gears, per core", median(runs), "M hops/s", Bar::AtLeast(5.0), note);
+    let note =
+        "5 gears, 1 worker thread, messages of one field; median of 5 runs of 2 M messages; 5 hops counted per message";
+    rows.add(
+        "turbo.throughput",
+        "turbo pipeline of 5 gears, per core",
+        median(runs),
+        "M hops/s",
+        Bar::AtLeast(5.0),
+        note,
+    );
 }
 
 /// Five gears at a thousand messages a second.

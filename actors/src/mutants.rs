@@ -1,0 +1,113 @@
+//! Mutations: each breaks one rule of the commit, the journal or the effects. Off in every build without the feature
+//! `mutants`; the simulation turns them on one by one and must notice every one, or it would not notice a mistake either.
+
+/// One broken rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    /// State changes outside the gate.
+    SkipGateForState,
+    /// An effect does not wait for the cut that notes it as taken.
+    CutBeforeTake,
+    /// An effect is acked when it starts.
+    AckBeforeEffect,
+    /// A segment without live messages is deleted, whatever else it holds.
+    DeleteAnyDeadSegment,
+    /// *Taken* is not written.
+    NoTaken,
+    /// Of the acks only the floor is written.
+    FloorsWithoutRanges,
+    /// What a gear says does not depend on what its state came from.
+    AfterNotThroughState,
+    /// Timers run anew after a restart.
+    TimersRearmedInFull,
+    /// Attempts are not written.
+    AttemptsNotKept,
+    /// An effect does not wait for any mark.
+    EffectBeforeMark,
+    /// What is carried was chosen in an earlier cut.
+    StaleCarry,
+    /// What a failing message emitted and put stays.
+    NoSavepoint,
+    /// A receipt does not wait.
+    ReceiptBeforeMark,
+    /// The written mark stands for the flushed one.
+    WrittenMarkForFlush,
+    /// A group whose write or flush failed is forgotten.
+    FailedGroupDropped,
+    /// What lies behind the point that a segment's header names is read all the same.
+    HeaderVoidsNothing,
+    /// The header of a segment whose first group is not whole voids what lies behind its point.
+    UnbornHeaderVoids,
+    /// Gears find their state by their place in the rig.
+    StateByPosition,
+    /// The next group is written before the flush of this one is looked at, and taken for flushed with it.
+    NextBeforeFlush,
+    /// Gears wait for room on the wires behind them.
+    WaitingEmitters,
+}
+
+#[cfg(feature = "mutants")]
+mod switch {
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    use super::Mutation;
+
+    impl Mutation {
+        /// All of them.
+        pub const ALL: [Self; 20] = [
+            Self::SkipGateForState,
+            Self::CutBeforeTake,
+            Self::AckBeforeEffect,
+            Self::DeleteAnyDeadSegment,
+            Self::NoTaken,
+            Self::FloorsWithoutRanges,
+            Self::AfterNotThroughState,
+            Self::TimersRearmedInFull,
+            Self::AttemptsNotKept,
+            Self::EffectBeforeMark,
+            Self::StaleCarry,
+            Self::NoSavepoint,
+            Self::ReceiptBeforeMark,
+            Self::WrittenMarkForFlush,
+            Self::FailedGroupDropped,
+            Self::HeaderVoidsNothing,
+            Self::UnbornHeaderVoids,
+            Self::StateByPosition,
+            Self::NextBeforeFlush,
+            Self::WaitingEmitters,
+        ];
+    }
+
+    /// 0 for none, else one more than the mutation's number.
+    static NOW: AtomicU8 = AtomicU8::new(0);
+
+    /// Breaks this rule in the whole process from now on, or none.
+    pub fn set(mutation: Option<Mutation>) {
+        NOW.store(mutation.map_or(0, |mutation| mutation as u8 + 1), Ordering::Relaxed);
+    }
+
+    pub(crate) fn is(mutation: Mutation) -> bool {
+        NOW.load(Ordering::Relaxed) == mutation as u8 + 1
+    }
+
+    /// Gives another thread the time to meet what is half done.
+    pub(crate) fn linger() {
+        for _ in 0..2_000 {
+            std::hint::spin_loop();
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[cfg(feature = "mutants")]
+pub use switch::set;
+#[cfg(feature = "mutants")]
+pub(crate) use switch::{is, linger};
+
+#[cfg(not(feature = "mutants"))]
+pub(crate) const fn is(_mutation: Mutation) -> bool {
+    false
+}
+
+#[cfg(not(feature = "mutants"))]
+pub(crate) const fn linger() {}
