@@ -192,9 +192,7 @@ impl Io {
     pub async fn draining(&self) {
         let mut marks = self.node.watch_marks();
         while !self.node.gauge.is_draining() && !self.node.gauge.is_halted() {
-            if marks.changed().await.is_err() {
-                return;
-            }
+            marks.changed().await;
         }
     }
 

@@ -19,6 +19,7 @@ mod commit;
 mod door;
 mod gate;
 mod identity;
+mod marks;
 mod memory;
 mod node;
 mod retained;

@@ -12,7 +12,7 @@ use crate::clock::World;
 use crate::door::{Door, Gauge};
 use crate::gate::Gate;
 use crate::identity::IdKey;
-use crate::mutants::{self, Mutation};
+use crate::marks::{MarkBoard, MarkWatch, Marks};
 use crate::plan::PlanError;
 use crate::wire::{After, DeadNote, Lane, Queue, Wire};
 
@@ -77,21 +77,6 @@ impl Settings {
     }
 }
 
-/// Up to which epoch everything is written, and flushed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Marks {
-    pub(crate) written: u64,
-    pub(crate) flushed: u64,
-}
-
-impl Marks {
-    pub(crate) fn cover(self, after: After) -> bool {
-        let flushed =
-            if mutants::is(Mutation::WrittenMarkForFlush) { self.written.max(self.flushed) } else { self.flushed };
-        flushed >= after.flush && self.written.max(self.flushed) >= after.os
-    }
-}
-
 /// Wakes the journal's writer, be it a thread or a task.
 #[derive(Debug, Default)]
 pub(crate) struct WriterBell {
@@ -118,7 +103,7 @@ pub(crate) struct Node {
     pub(crate) gate: Gate,
     /// The epoch that commits belong to now; a cut ends it.
     epoch: AtomicU64,
-    marks: watch::Sender<Marks>,
+    marks: Arc<MarkBoard>,
     demanded: AtomicU64,
     /// Something standard changed since the last cut.
     is_dirty: AtomicBool,
@@ -180,7 +165,7 @@ impl Node {
             id_key: parts.id_key,
             gate: Gate::new(),
             epoch: AtomicU64::new(parts.epoch),
-            marks: watch::Sender::new(Marks { written: flushed, flushed }),
+            marks: MarkBoard::new(Marks { written: flushed, flushed }),
             demanded: AtomicU64::new(0),
             is_dirty: AtomicBool::new(false),
             is_writer_asleep: AtomicBool::new(false),
@@ -245,15 +230,15 @@ impl Node {
     }
 
     pub(crate) fn marks(&self) -> Marks {
-        *self.marks.borrow()
+        self.marks.get()
     }
 
-    pub(crate) fn watch_marks(&self) -> watch::Receiver<Marks> {
-        self.marks.subscribe()
+    pub(crate) fn watch_marks(&self) -> MarkWatch {
+        self.marks.watch()
     }
 
     pub(crate) fn set_marks(&self, marks: Marks) {
-        self.marks.send_replace(marks);
+        self.marks.set(marks);
         for door in self.doors.lock().expect("nothing panics while it is held").iter() {
             door.note_marks(marks.written.max(marks.flushed), marks.flushed);
         }
@@ -275,16 +260,14 @@ impl Node {
     pub(crate) async fn durable(&self, after: After) -> bool {
         let mut marks = self.watch_marks();
         loop {
-            if marks.borrow_and_update().cover(after) {
+            if marks.look().cover(after) {
                 return true;
             }
             if self.gauge.is_halted() {
                 return false;
             }
             self.demand(after);
-            if marks.changed().await.is_err() {
-                return false;
-            }
+            marks.changed().await;
         }
     }
 
@@ -348,7 +331,7 @@ impl Node {
 
     /// Whoever waits for a mark looks again.
     pub(crate) fn wake_watchers(&self) {
-        self.marks.send_modify(|_| ());
+        self.marks.wake();
     }
 
     /// A copy without sensitive data, where the rig knows of any.

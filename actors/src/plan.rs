@@ -209,6 +209,14 @@ pub enum PlanError {
         /// The wire.
         wire: String,
     },
+    /// Durable state without a journal.
+    #[error(
+        "gear `{gear}`: found durable state in a rig without a journal, expected one; remedy: give the rig a journal, or leave out `durable_state`"
+    )]
+    NoJournalForState {
+        /// The gear.
+        gear: SmolStr,
+    },
     /// A gear with reply ports that does not say what its inputs feed.
     #[error(
         "gear `{gear}`: found reply ports and an input `{port}` that says not what it feeds, expected all to say; remedy: declare it with `input_feeding`"
@@ -274,6 +282,9 @@ impl Plan {
             }
             if by_name.insert(part.name.clone(), idx).is_some() {
                 errors.push(PlanError::DuplicateName { name: part.name.clone() });
+            }
+            if part.is_state_durable && !has_journal {
+                errors.push(PlanError::NoJournalForState { gear: part.name.clone() });
             }
         }
         let mut seen = BTreeSet::new();

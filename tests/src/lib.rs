@@ -2,3 +2,5 @@
 //! The checkers here are dumb on purpose: they know messages and numbers, and nothing of the runtime's insides.
 
 pub mod parts;
+#[cfg(feature = "sim")]
+pub mod sim;

@@ -14,7 +14,7 @@ const FILE: &str = "bench.json";
 /// Measures all rows, or those named.
 pub(crate) fn run(rows_asked: &[String]) -> Result<()> {
     let path = child::root().join(FILE);
-    let mut bench = child::cargo("run --release -p fluxrig-tests --bin bench -- --json");
+    let mut bench = child::cargo("run --release -p fluxrig-tests --no-default-features --bin bench -- --json");
     bench.arg(&path).args(rows_asked);
 
     // Rows come as JSON lines; anything else is for the person who waits.

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use fluxrig_protocol::{Flags, FluxMsg};
 use smol_str::SmolStr;
-use tokio::sync::watch;
 
 use crate::cell::Cell;
 use crate::commit::EffectEnd;
 use crate::identity::Cause;
+use crate::marks::{MarkWatch, Marks};
 use crate::mutants::{self, Mutation};
-use crate::node::{Marks, Node};
+use crate::node::Node;
 use crate::outlet::Send;
 use crate::wire::{After, DeadNote, Effect as TakenEffect, Lane, Queue};
 
@@ -21,7 +21,7 @@ use crate::wire::{After, DeadNote, Effect as TakenEffect, Lane, Queue};
 pub struct Effects {
     node: Arc<Node>,
     cell: Arc<Cell>,
-    marks: watch::Receiver<Marks>,
+    marks: MarkWatch,
     /// Taken, waiting for the mark.
     parked: VecDeque<Parked>,
     window: usize,
@@ -85,7 +85,7 @@ impl Effects {
                 // What was not started stays on its wire, and is not maybe sent.
                 self.set_window(0);
             }
-            let marks = *self.marks.borrow_and_update();
+            let marks = self.marks.look();
             if let Some(effect) = self.start_one(marks) {
                 return Some(effect);
             }
@@ -97,7 +97,7 @@ impl Effects {
             }
             tokio::select! {
                 biased;
-                changed = self.marks.changed() => { changed.ok()?; }
+                () = self.marks.changed() => {}
                 () = self.cell.bell.heard() => {}
             }
         }
@@ -107,7 +107,7 @@ impl Effects {
     pub async fn take_many(&mut self, max: usize) -> Vec<Effect> {
         let Some(first) = self.take().await else { return Vec::new() };
         let mut effects = vec![first];
-        let marks = *self.marks.borrow();
+        let marks = self.marks.get();
         while effects.len() < max {
             match self.start_one(marks) {
                 Some(effect) => effects.push(effect),
@@ -238,7 +238,8 @@ impl Effect {
     }
 
     /// Nobody knows whether it happened: a report goes out of the endpoint's first output port, without waiting for a
-    /// door, with the effect's message as `ref`, its trace and return address, and the flag *maybe sent*.
+    /// door, with the effect's message as `ref`, its trace and return address, and the flag *maybe sent*. Where no wire
+    /// leaves that port, the message is a dead letter with that flag.
     pub fn unknown(self, reason: &str) {
         let mut report = FluxMsg::new(self.msg.id, self.msg.trace, self.cell.entity, self.node.wall_ns());
         let cause = Cause { input: self.msg.id, wire: self.queue().spec.number, gear: self.cell.number };
@@ -256,11 +257,20 @@ impl Effect {
             let queue = wire.route(&report).spec.idx;
             reports.push(Send { queue, msg: report.clone(), after: self.after });
         }
+        if reports.is_empty() {
+            // Nobody is there to be told: it is kept where a person finds it, with its flag, never dropped.
+            let msg = self.msg.clone().with_flags(self.msg.flags.with(Flags::MAYBE_SENT));
+            return self.bury(msg, &format!("outcome unknown: {reason}"));
+        }
         self.end(Vec::new(), reports);
     }
 
     /// It cannot happen: the message goes to the dead-letter wire with this reason.
     pub fn reject(self, reason: &str) {
+        self.bury(self.msg.clone(), reason);
+    }
+
+    fn bury(&self, msg: FluxMsg, reason: &str) {
         let (attempts, fault) = self.queue().effect_fault(self.seq);
         let (first, last) = match fault {
             Some(fault) => (fault.first, fault.last),
@@ -275,9 +285,7 @@ impl Effect {
             last,
             at_ns: self.node.wall_ns(),
         });
-        let msg = self.node.redacted(self.msg.clone());
-        let after = self.after;
-        self.end(vec![(msg, after, note)], Vec::new());
+        self.end(vec![(self.node.redacted(msg), self.after, note)], Vec::new());
     }
 
     /// Ends many effects that happened, with one commit per wire.

@@ -10,8 +10,9 @@ use bytes::Bytes;
 use super::carry::{CarryStep, Carrying};
 use super::record::{self, Clock, Delta, NameRecord, Place, Placed};
 use super::{Group, GroupAt, Reader, SegmentId, Storage, StorageError};
+use crate::marks::Marks;
 use crate::mutants::{self, Mutation};
-use crate::node::{Marks, Node};
+use crate::node::Node;
 use crate::wire::{Lane, Position, Written};
 
 /// Bytes that may be written and not flushed while nothing waits for a flush.
@@ -382,13 +383,17 @@ impl Writer {
 
     /// Begins to carry the oldest segment forward when little in it is alive, or when the disk fills.
     fn consider_carry(&mut self) {
+        let oldest = self.carrying.oldest();
+        // What is not flushed yet is not known as retained yet either.
+        if self.kept.iter().any(|kept| kept.at.is_some_and(|at| at.segment <= oldest)) {
+            return;
+        }
         let newest = self.storage.current();
         // On a full disk every cut looks again: acks may have emptied the oldest segment without a rotation.
         let is_due = self.carrying.is_due(newest) || (self.node.gauge.level() > 0 && self.carrying.has_spare(newest));
         if self.carrying.is_active() || !is_due {
             return;
         }
-        let oldest = self.carrying.oldest();
         let wall_ns = self.node.wall_ns();
         let is_retained =
             self.node.queues.iter().filter_map(|queue| queue.oldest_retained(wall_ns)).any(|kept| kept <= oldest);

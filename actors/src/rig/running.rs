@@ -152,10 +152,14 @@ impl RunningRig {
 
     /// Waits until everything committed up to now is durable.
     pub async fn durable(&self) -> bool {
-        let epoch = self.node.epoch();
-        if !self.node.is_journaled || !self.node.is_dirty() {
+        if !self.node.is_journaled {
             return true;
         }
+        let epoch = {
+            // No cut comes between the two. What was cut already is not durable yet either.
+            let _gate = self.node.gate.enter();
+            self.node.epoch() - u64::from(!self.node.is_dirty())
+        };
         self.node.durable(crate::wire::After { flush: epoch, os: epoch }).await
     }
 

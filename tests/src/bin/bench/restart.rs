@@ -23,7 +23,7 @@ impl Gear for Fragile {
     type State = ();
 
     fn handle(&self, msg: FluxMsg, (): &mut (), out: &mut Outlet) -> Result<(), GearError> {
-        if number(&msg) % 10 == 0 {
+        if number(&msg).is_multiple_of(10) {
             *self.crashed.lock().expect("not poisoned") = Some(Instant::now());
             return Err(GearError::broken("as asked"));
         }
