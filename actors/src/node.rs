@@ -25,7 +25,7 @@ pub struct Settings {
     pub emit_max: u32,
     /// Messages that a gear takes at once.
     pub batch_max: usize,
-    /// Admitted standard messages above the mark before their door closes.
+    /// Admitted standard messages above the mark before their door closes; each 64 KiB of `raw` counts as one more.
     pub unflushed_max: usize,
     /// Effects an endpoint may have taken at once, started or waiting for the mark.
     pub effects_max: usize,

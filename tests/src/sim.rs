@@ -1,5 +1,5 @@
 //! The simulation: a whole rig on one thread with a paused clock, a simulated disk, seeded faults, and ledgers outside it.
-//! A seed draws the rig, the faults and their times; [`check`](self::check) then compares what the world saw with a dumb model.
+//! A seed draws the rig, the faults and their times; [`check`] then compares what the world saw with a dumb model.
 
 pub mod check;
 pub mod drive;
