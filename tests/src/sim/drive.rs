@@ -20,6 +20,8 @@ use super::report::{Fault, Options, Report, Violation};
 
 /// Everything must have drained after this much virtual time without faults.
 const DRAIN_MAX: Duration = Duration::from_secs(300);
+/// A whole run has ended after this much virtual time.
+const END_MAX: Duration = Duration::from_secs(3_600);
 /// Longest timer of a gear, and a bit.
 const TIMER_MAX: Duration = Duration::from_millis(12_500);
 
@@ -29,7 +31,16 @@ pub fn run(seed: u64, options: &Options) -> Report {
     silence_wanted_panics();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime of one thread");
-    runtime.block_on(async { Drive::new(seed, options).run().await })
+    runtime.block_on(async {
+        match tokio::time::timeout(END_MAX, Drive::new(seed, options).run()).await {
+            Ok(report) => report,
+            Err(_) => {
+                let found = format!("still under way after {} s of virtual time", END_MAX.as_secs());
+                let violations = vec![Violation { check: "does not end", found }];
+                Report { seed, drawn: plan::graph(seed).text, violations, ..Report::default() }
+            }
+        }
+    })
 }
 
 /// Panics that gears and endpoints are asked for are not printed; all others are.
@@ -288,6 +299,8 @@ impl<'a> Drive<'a> {
             let degraded = if rig.is_degraded() { ", degraded" } else { "" };
             let sources = if rig.are_sources_ended() { "ended" } else { "not ended" };
             self.fail("does not drain", format!("[{}], sources {sources}{degraded}", depths.join(", ")));
+        } else if tokio::time::timeout(DRAIN_MAX, rig.durable()).await != Ok(true) {
+            self.fail("does not become durable", "after everything had drained".to_owned());
         }
         self.read_letters(&rig);
         self.read_retained(&rig);
@@ -295,7 +308,6 @@ impl<'a> Drive<'a> {
             self.report.carried += stats.carried;
             self.report.trimmed += stats.trimmed;
         }
-        rig.durable().await;
         proc.end();
         self.crash(false);
         rig.kill().await;
