@@ -8,7 +8,9 @@ use anyhow::{Context, Result, bail};
 
 /// The folder of the root manifest.
 pub(crate) fn root() -> PathBuf {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // Asked at run time: a target directory that two checkouts share may hold the other one's program.
+    let xtask = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").to_owned());
+    let xtask = Path::new(&xtask);
     xtask.parent().expect("xtask lies in the workspace root").to_path_buf()
 }
 
