@@ -107,14 +107,6 @@ pub struct WireSpec {
     pub is_open: bool,
 }
 
-impl WireSpec {
-    /// Its name in the rig.
-    #[must_use]
-    pub fn to_wire(&self) -> String {
-        format!("{}->{}", self.from, self.to)
-    }
-}
-
 /// What a seed draws.
 #[derive(Clone, Debug)]
 pub struct Graph {
@@ -132,8 +124,6 @@ pub struct Graph {
     pub effects_max: usize,
     /// Longest pause of the writer between two steps, in milliseconds.
     pub pace_ms: u64,
-    /// Bytes that the journal may take before doors close.
-    pub max_bytes: u64,
     /// One line.
     pub text: String,
 }
@@ -378,7 +368,6 @@ pub fn graph(seed: u64) -> Graph {
         unflushed_max: 0,
         effects_max: 0,
         pace_ms: 0,
-        max_bytes: 16 << 30,
         text: String::new(),
     };
     let mut drawing =
@@ -395,9 +384,6 @@ pub fn graph(seed: u64) -> Graph {
     drawing.graph.unflushed_max = drawing.pick(&[1, 4, 64, 4096]);
     drawing.graph.effects_max = drawing.pick(&[1, 4, 64]);
     drawing.graph.pace_ms = drawing.pick(&[0, 1, 3]);
-    if !drawing.is_flood && drawing.rng.below(8) == 0 {
-        drawing.graph.max_bytes = 1 << 20;
-    }
     let mut words = Vec::new();
     for _ in 0..1 + drawing.rng.below(2) {
         let (word, add): (&str, fn(&mut Drawing)) = drawing.pick(&[
@@ -414,13 +400,12 @@ pub fn graph(seed: u64) -> Graph {
     }
     let Drawing { capacity, window, max_deliver, mut graph, .. } = drawing;
     graph.text = format!(
-        "{} lanes={mode} moody={is_moody} capacity={capacity} window={window} max_deliver={max_deliver} batch={} unflushed={} effects={} pace={}ms max={}KiB",
+        "{} lanes={mode} moody={is_moody} capacity={capacity} window={window} max_deliver={max_deliver} batch={} unflushed={} effects={} pace={}ms",
         words.join("+"),
         graph.batch_max,
         graph.unflushed_max,
         graph.effects_max,
-        graph.pace_ms,
-        graph.max_bytes >> 10
+        graph.pace_ms
     );
     graph
 }
@@ -443,7 +428,6 @@ pub fn rig(graph: &Graph, scenario: &Scenario, proc: &Arc<Proc>, world: &Arc<Sim
     };
     let mut journal = JournalOptions::disk(disk.process());
     journal.segment_bytes = 64 << 10;
-    journal.disk.max_bytes = graph.max_bytes;
     let seed = draw(graph.seed, &["pace"], proc.generation);
     journal.pace = Some(Pace { seed, max: Duration::from_millis(graph.pace_ms) });
     let mut rig = Rig::new("simulated")
@@ -511,6 +495,6 @@ pub fn names(graph: &Graph) -> (Vec<String>, Vec<String>, Vec<String>) {
     for part in &graph.parts {
         by_kind.entry(part.kind.is_endpoint()).or_default().push(part.name.clone());
     }
-    let wires = graph.wires.iter().map(WireSpec::to_wire).collect();
+    let wires = graph.wires.iter().map(|wire| format!("{}->{}", wire.from, wire.to)).collect();
     (by_kind.remove(&false).unwrap_or_default(), by_kind.remove(&true).unwrap_or_default(), wires)
 }
