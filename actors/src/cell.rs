@@ -14,6 +14,7 @@ use crate::gear::Link;
 use crate::memory::Memory;
 use crate::node::Node;
 use crate::port::Ports;
+use crate::tally::Tallies;
 use crate::wire::{Lane, Queue, Wire};
 
 /// A queue that ends in this cell, and the port it ends in.
@@ -35,7 +36,7 @@ pub(crate) struct Wiring {
     pub(crate) doors: Vec<Arc<Door>>,
     /// Lets timers fire: a timer that re-arms itself is an entrance too.
     pub(crate) timer_door: Option<Arc<Door>>,
-    /// Gears next to this endpoint, which are told about its link.
+    /// Gears between this endpoint and the next ones, which are told about its link.
     pub(crate) neighbours: Vec<Arc<Cell>>,
 }
 
@@ -65,9 +66,13 @@ pub(crate) struct Cell {
     pub(crate) lane: Lane,
     pub(crate) bell: Arc<Bell>,
     pub(crate) counters: Counters,
+    /// What the gear or endpoint counts by itself.
+    pub(crate) tallies: Tallies,
     memory: Mutex<Memory>,
     wiring: OnceLock<Wiring>,
     links: Mutex<Links>,
+    /// The link that this endpoint has told of, if it has one.
+    own_link: Mutex<Option<Link>>,
     alarm: Mutex<Option<Alarm>>,
 }
 
@@ -99,9 +104,11 @@ impl Cell {
             lane,
             bell,
             counters: Counters::default(),
+            tallies: Tallies::default(),
             memory: Mutex::new(memory),
             wiring: OnceLock::new(),
             links: Mutex::default(),
+            own_link: Mutex::default(),
             alarm: Mutex::default(),
         }
     }
@@ -173,12 +180,33 @@ impl Cell {
         }
     }
 
-    /// An endpoint's link changed.
-    pub(crate) fn tell_link(&self, link: &Link) {
+    /// This endpoint's link changed: every gear that it can reach or that can reach it hears of it.
+    pub(crate) fn announce_link(&self, link: Link) {
+        for neighbour in &self.wiring().neighbours {
+            neighbour.tell_link(&link);
+        }
+        *self.own_link.lock().expect("nothing panics while it is held") = Some(link);
+    }
+
+    /// The endpoint ended without a word: whoever counted on its link must not go on doing so.
+    pub(crate) fn lose_link(&self, reason: &str) {
+        if self.own_link().is_some_and(|link| link.is_up) {
+            self.announce_link(Link { endpoint: self.name.clone(), is_up: false, reason: reason.into() });
+        }
+    }
+
+    pub(crate) fn own_link(&self) -> Option<Link> {
+        self.own_link.lock().expect("nothing panics while it is held").clone()
+    }
+
+    /// An endpoint's link changed. Of news that nobody has heard yet only the last of each endpoint counts.
+    fn tell_link(&self, link: &Link) {
         let mut links = self.links.lock().expect("nothing panics while it is held");
-        links.known.retain(|known| known.endpoint != link.endpoint);
-        links.known.push(link.clone());
-        links.news.push(link.clone());
+        let Links { known, news } = &mut *links;
+        for list in [known, news] {
+            list.retain(|other| other.endpoint != link.endpoint);
+            list.push(link.clone());
+        }
         drop(links);
         self.bell.ring();
     }

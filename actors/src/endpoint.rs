@@ -8,11 +8,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fluxrig_protocol::{EntityId, FluxId, FluxMsg, Trace};
 use smol_str::SmolStr;
+use tokio::sync::Notify;
 
 use crate::cell::Cell;
 use crate::gear::{GearError, Link};
 use crate::node::Node;
 use crate::port::Ports;
+use crate::tally::Tallies;
 
 mod admission;
 mod effects;
@@ -44,6 +46,12 @@ pub trait Endpoint: Send + Sync + 'static {
     /// Its ports, which may depend on the configuration.
     fn ports(&self) -> Ports;
 
+    /// Whether its start is complete only when it calls [`Io::opened`], for instance after it has bound an address. An
+    /// end before that is a failed start: at the first start nothing runs, later its supervisor decides.
+    fn opens(&self) -> bool {
+        false
+    }
+
     /// Lives until it is stopped, or until there is nothing left to do.
     fn run(self: Arc<Self>, io: Io) -> impl Future<Output = Result<(), GearError>> + Send;
 }
@@ -52,6 +60,7 @@ pub trait Endpoint: Send + Sync + 'static {
 pub(crate) trait AnyEndpoint: Send + Sync {
     fn type_name(&self) -> &'static str;
     fn ports(&self) -> Ports;
+    fn opens(&self) -> bool;
     fn run(&self, io: Io) -> Pin<Box<dyn Future<Output = Result<(), GearError>> + Send>>;
 }
 
@@ -66,6 +75,10 @@ impl<E: Endpoint> AnyEndpoint for TypedEndpoint<E> {
         self.0.ports()
     }
 
+    fn opens(&self) -> bool {
+        self.0.opens()
+    }
+
     fn run(&self, io: Io) -> Pin<Box<dyn Future<Output = Result<(), GearError>> + Send>> {
         Box::pin(Arc::clone(&self.0).run(io))
     }
@@ -78,13 +91,14 @@ pub struct Io {
     cell: Arc<Cell>,
     /// Random per start of the endpoint: an address of an earlier one leads nowhere (HEART §5.5).
     incarnation: [u8; 8],
+    opened: Arc<Notify>,
 }
 
 impl Io {
-    pub(crate) fn new(node: Arc<Node>, cell: Arc<Cell>) -> Self {
+    pub(crate) fn new(node: Arc<Node>, cell: Arc<Cell>, opened: Arc<Notify>) -> Self {
         let mut incarnation = [0; 8];
         node.world.random(&mut incarnation);
-        Self { node, cell, incarnation }
+        Self { node, cell, incarnation, opened }
     }
 
     /// Name in the scenario.
@@ -148,21 +162,25 @@ impl Io {
         Effects::new(&self.node, &self.cell)
     }
 
-    /// Tells the gears next to it that the peer can be reached.
+    /// Tells the gears between this endpoint and the next ones that the peer can be reached.
     pub fn link_up(&self) {
-        self.tell(true, "");
+        self.cell.announce_link(Link { endpoint: self.cell.name.clone(), is_up: true, reason: SmolStr::default() });
     }
 
-    /// Tells the gears next to it that the peer cannot be reached.
+    /// Tells them that the peer cannot be reached.
     pub fn link_down(&self, reason: &str) {
-        self.tell(false, reason);
+        self.cell.announce_link(Link { endpoint: self.cell.name.clone(), is_up: false, reason: reason.into() });
     }
 
-    fn tell(&self, is_up: bool, reason: &str) {
-        let link = Link { endpoint: self.cell.name.clone(), is_up, reason: reason.into() };
-        for neighbour in &self.cell.wiring().neighbours {
-            neighbour.tell_link(&link);
-        }
+    /// What it counts for whoever watches the rig.
+    #[must_use]
+    pub fn tallies(&self) -> &Tallies {
+        &self.cell.tallies
+    }
+
+    /// It has what it needs to serve: for an endpoint that [opens](Endpoint::opens), its start is complete.
+    pub fn opened(&self) {
+        self.opened.notify_one();
     }
 
     /// Where an answer to what came over `connection` goes: this endpoint, this start of it, that connection.

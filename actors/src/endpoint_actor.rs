@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::cell::Cell;
@@ -53,7 +54,10 @@ impl Actor for EndpointActor {
             node.move_motion(motion);
         }
         cell.note_started();
-        let io = Io::new(node, Arc::clone(&cell));
+        let opened = Arc::new(Notify::new());
+        let opens = endpoint.opens();
+        let io = Io::new(node, Arc::clone(&cell), Arc::clone(&opened));
+        let (ended, mut end) = oneshot::channel();
         let task = tokio::spawn(async move {
             let run = AssertUnwindSafe(async move { endpoint.run(io).await });
             let result = run.catch_unwind().await;
@@ -62,10 +66,20 @@ impl Actor for EndpointActor {
             if result.is_ok() {
                 cell.note_ended();
             }
-            // The actor may have been stopped meanwhile; then nobody waits for this.
+            cell.lose_link("the endpoint ended");
+            // The actor may have been stopped meanwhile; then nobody waits for either.
+            drop(ended.send(result.clone()));
             drop(me.cast(EndpointMsg::Ended(result)));
         });
-        Ok(Running { task })
+        let running = Running { task };
+        if opens {
+            tokio::select! {
+                biased;
+                result = &mut end => result.unwrap_or(Ok(()))?,
+                () = opened.notified() => {}
+            }
+        }
+        Ok(running)
     }
 
     async fn handle(

@@ -8,6 +8,7 @@ use smol_str::SmolStr;
 
 use crate::outlet::Outlet;
 use crate::port::Ports;
+use crate::tally::Tallies;
 
 /// Why a gear does not go on with a message, or at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,9 +57,11 @@ pub struct StartContext {
     pub partition: u32,
     /// Durable state that was recovered: what `put` left there before.
     pub recovered: Vec<(SmolStr, Value)>,
+    /// What it counts for whoever watches the rig.
+    pub tallies: Tallies,
 }
 
-/// Whether a neighbouring endpoint can reach its peer.
+/// Whether an endpoint can reach its peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// Name of the endpoint.
@@ -124,7 +127,7 @@ pub trait Gear: Send + Sync + 'static {
         Ok(())
     }
 
-    /// An endpoint that is wired to this gear got or lost its link.
+    /// An endpoint got or lost its link: one that this gear reaches, or is reached by, through gears only.
     ///
     /// # Errors
     /// As for `handle`.

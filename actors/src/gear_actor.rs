@@ -106,7 +106,13 @@ impl Run {
     fn start(setup: GearSetup) -> Result<Self, GearError> {
         let GearSetup { gear, node, cell } = setup;
         let recovered = cell.memory().iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        let ctx = StartContext { name: cell.name.clone(), entity: cell.entity, partition: cell.partition, recovered };
+        let ctx = StartContext {
+            name: cell.name.clone(),
+            entity: cell.entity,
+            partition: cell.partition,
+            recovered,
+            tallies: cell.tallies.clone(),
+        };
         let gear = gear.start(&ctx)?;
         cell.repeat_links();
         let Limits { .. } = node.settings.limits;

@@ -23,6 +23,7 @@ mod marks;
 mod memory;
 mod node;
 mod retained;
+mod tally;
 
 mod endpoint_actor;
 mod gear_actor;
@@ -50,6 +51,7 @@ pub use rig::{
     DeadLetter, JournalOptions, LetterError, OnFailed, Orphans, Replayed, RetainedMsg, Rig, RigError, RunningRig,
     WireView,
 };
+pub use tally::{Tallies, Tally};
 pub use wire::{Lane, Redelivery, Retention, WireOptions};
 
 pub use fluxrig_protocol as protocol;

@@ -170,9 +170,33 @@ pub enum RigError {
         "journal: found {0}, expected only what this rig has; remedy: bring those gears back, or start with orphans sent to the dead-letter wire (`--orphans dlq`)"
     )]
     Orphans(String),
-    /// An actor did not start.
+    /// A gear or endpoint did not start.
+    #[error("gear `{gear}`: {reason}")]
+    Gear {
+        /// Its name.
+        gear: String,
+        /// What it said, with its remedy.
+        reason: String,
+        /// The way down the tree to it.
+        #[source]
+        source: fluxrig_supervision::StartError,
+    },
+    /// Another actor did not start.
     #[error(transparent)]
-    Start(#[from] fluxrig_supervision::StartError),
+    Start(fluxrig_supervision::StartError),
+}
+
+impl From<fluxrig_supervision::StartError> for RigError {
+    fn from(error: fluxrig_supervision::StartError) -> Self {
+        let names: Vec<&str> = error.path().collect();
+        match names[..] {
+            // The names of the tree are ours; below `gears` come the gear's own.
+            [_, _, "gears", gear, ..] => {
+                Self::Gear { gear: gear.to_owned(), reason: error.root_cause(), source: error }
+            }
+            _ => Self::Start(error),
+        }
+    }
 }
 
 impl From<RecordError> for RigError {

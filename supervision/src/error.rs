@@ -62,6 +62,28 @@ impl StartError {
         Self::Failed(error.into())
     }
 
+    /// Names of the children on the way down to the one that failed, outermost first.
+    pub fn path(&self) -> impl Iterator<Item = &str> {
+        let mut next = Some(self);
+        std::iter::from_fn(move || match next {
+            Some(Self::Child { name, source }) => {
+                next = Some(source);
+                Some(&**name)
+            }
+            _ => None,
+        })
+    }
+
+    /// The text of the first cause, below everything that only says where it was.
+    #[must_use]
+    pub fn root_cause(&self) -> String {
+        let mut cause: &dyn Error = self;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        cause.to_string()
+    }
+
     pub(crate) fn of(self, name: &Arc<str>) -> Self {
         Self::Child { name: name.clone(), source: Box::new(self) }
     }

@@ -1,5 +1,6 @@
 //! Puts a checked plan together: numbers, queues, cells, doors, and the tree of actors over them.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,7 +24,7 @@ use crate::journal_actor::{JournalActor, JournalSetup};
 use crate::memory::Memory;
 use crate::mutants::{self, Mutation};
 use crate::node::{Node, NodeParts, Settings, WorldDebug};
-use crate::plan::{Part, Plan, Role};
+use crate::plan::{Line, Part, Plan, Role};
 use crate::wire::{Lane, Queue, QueueSpec, Redelivery, Wire};
 use crate::wire_actor::{WireActor, WireSetup, body_at, page};
 
@@ -320,7 +321,7 @@ impl Build {
                     lines.map(|(_, wire)| Arc::clone(wire)).collect()
                 })
                 .collect();
-            let reach = |set: std::collections::BTreeSet<usize>| -> Vec<Arc<Queue>> {
+            let reach = |set: BTreeSet<usize>| -> Vec<Arc<Queue>> {
                 set.into_iter().flat_map(|line_idx| stock.wires[line_idx].queues.iter().cloned()).collect()
             };
             let unflushed_max = node.settings.unflushed_max;
@@ -350,7 +351,7 @@ impl Build {
                     .collect();
                 inlets.sort_by_key(|inlet| !inlet.is_reply);
                 let timer_door = (!part.is_endpoint()).then(|| {
-                    let mut set = std::collections::BTreeSet::new();
+                    let mut set = BTreeSet::new();
                     for port_idx in 0..outs.len() {
                         set.extend(plan.reach(part_idx, port_idx));
                     }
@@ -493,24 +494,25 @@ fn fill(queue: &Queue, image: &Image) -> i64 {
     queue.recover(entries, next_seq, recover::retained(image, queue.spec.number, queue.spec.retention))
 }
 
-/// Gears wired to or from an endpoint, which hear of its link.
+/// Gears between an endpoint and the next ones, which hear of its link.
 fn neighbours(plan: &Plan, part_idx: usize, cells: &[Vec<Arc<Cell>>]) -> Vec<Arc<Cell>> {
     if !plan.parts[part_idx].is_endpoint() {
         return Vec::new();
     }
-    let mut parts: Vec<usize> = plan
-        .lines
-        .iter()
-        .filter_map(|line| match (line.from.0 == part_idx, line.to.0 == part_idx) {
-            (true, false) => Some(line.to.0),
-            (false, true) => Some(line.from.0),
-            _ => None,
-        })
-        .filter(|&idx| !plan.parts[idx].is_endpoint())
-        .collect();
-    parts.sort_unstable();
-    parts.dedup();
-    parts.into_iter().flat_map(|idx| cells[idx].iter().cloned()).collect()
+    let forward = gears_along(plan, part_idx, |line| (line.from.0, line.to.0));
+    let backward = gears_along(plan, part_idx, |line| (line.to.0, line.from.0));
+    forward.union(&backward).flat_map(|&idx| cells[idx].iter().cloned()).collect()
+}
+
+/// Gears that can be reached from a part along wires; endpoints end the walk.
+fn gears_along(plan: &Plan, part_idx: usize, ends: impl Fn(&Line) -> (usize, usize)) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![part_idx];
+    while let Some(from_idx) = open.pop() {
+        let next = plan.lines.iter().map(&ends).filter(|&(from, _)| from == from_idx).map(|(_, to)| to);
+        open.extend(next.filter(|&idx| !plan.parts[idx].is_endpoint() && found.insert(idx)));
+    }
+    found
 }
 
 fn age_ms(since_ns: u64, now_ns: u64) -> u64 {

@@ -1,5 +1,6 @@
 //! A rig that runs: seen, drained, stopped, killed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use fluxrig_supervision::{ControlError, SupervisorRef, TreeNode};
 use smol_str::SmolStr;
 use tokio::time::Instant;
 
+use crate::gear::Link;
 use crate::journal::{Control, JournalStats, Reader, Usage};
 use crate::node::Node;
 use crate::wire::{Lane, Queue};
@@ -101,6 +103,24 @@ impl RunningRig {
             passed: wire.queues.iter().map(|queue| queue.passed()).sum(),
         };
         self.node.wires.iter().map(view).collect()
+    }
+
+    /// What gears and endpoints count by themselves, over all partitions: gear, series, label, count.
+    #[must_use]
+    pub fn tallies(&self) -> Vec<(SmolStr, &'static str, String, u64)> {
+        let mut sums = BTreeMap::new();
+        for cell in &self.node.cells {
+            for (series, label, count) in cell.tallies.list() {
+                *sums.entry((cell.name.clone(), series, label)).or_insert(0) += count;
+            }
+        }
+        sums.into_iter().map(|((gear, series, label), count)| (gear, series, label, count)).collect()
+    }
+
+    /// The links of endpoints that have one, as they last told.
+    #[must_use]
+    pub fn links(&self) -> Vec<Link> {
+        self.node.cells.iter().filter_map(|cell| cell.own_link()).collect()
     }
 
     /// Figures of the journal; `None` without one.

@@ -195,6 +195,8 @@ async fn a_failed_start_takes_back_what_was_started() {
         "low: not started, expected to run; see the cause: y: not started, expected to run; see the cause: \
          start function: an error, expected a running actor; see the cause: hand: a failure, expected none; none, it was told to"
     );
+    assert_eq!(error.path().collect::<Vec<_>>(), ["low", "y"]);
+    assert_eq!(error.root_cause(), "hand: a failure, expected none; remedy: none, it was told to");
 }
 
 #[tokio::test(start_paused = true)]

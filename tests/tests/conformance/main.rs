@@ -94,6 +94,11 @@ conformance! {
         receipts,
         durable,
     }
+    links {
+        through_gears,
+        opening,
+        flapping,
+    }
     loops {
         capacity_of_one,
         capacity_of_three,
