@@ -307,9 +307,9 @@ impl Run {
                 Ok(count)
             }
             Some((_, error, _)) => {
-                // Messages before the failing one went through: that is progress, and forgives this crash.
-                let done = count.saturating_sub(usize::from(until_ns.is_none()));
-                self.cell.count_handled(done as u64);
+                // Messages that went through, or became dead letters, are progress, and forgive the crashes they cost:
+                // poison drains, and only a gear that gets nothing out of the way is over its intensity.
+                self.cell.count_handled(count as u64);
                 if let Some(until_ns) = until_ns {
                     self.cell.alarm(&self.node, until_ns);
                 }

@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::strategy::ChildId;
+
 /// At most `max_restarts` restarts `within` a time; one more and the supervisor gives up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Intensity {
@@ -32,7 +34,7 @@ impl Default for Intensity {
 pub(crate) struct Window {
     limit: Intensity,
     // Never longer than `max_restarts` + 1: the entry that exceeds it ends the supervisor.
-    restarts: VecDeque<Duration>,
+    restarts: VecDeque<(Duration, ChildId)>,
 }
 
 impl Window {
@@ -40,13 +42,18 @@ impl Window {
         Self { limit, restarts: VecDeque::new() }
     }
 
-    /// Notes a restart at `at` and says whether it was one too many.
-    pub(crate) fn exceeds(&mut self, at: Duration) -> bool {
-        while self.restarts.front().is_some_and(|first| first.saturating_add(self.limit.within) < at) {
+    /// Notes a restart of `child` at `at` and says whether it was one too many.
+    pub(crate) fn exceeds(&mut self, child: ChildId, at: Duration) -> bool {
+        while self.restarts.front().is_some_and(|(first, _)| first.saturating_add(self.limit.within) < at) {
             self.restarts.pop_front();
         }
-        self.restarts.push_back(at);
+        self.restarts.push_back((at, child));
         self.restarts.len() > self.limit.max_restarts as usize
+    }
+
+    /// A child got something done: its restarts up to now do not count any more.
+    pub(crate) fn forgive(&mut self, child: ChildId) {
+        self.restarts.retain(|(_, other)| *other != child);
     }
 
     pub(crate) fn clear(&mut self) {

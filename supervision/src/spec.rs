@@ -122,8 +122,8 @@ pub struct ChildSpec {
     pub backoff: Backoff,
     /// Worker or supervisor.
     pub kind: Kind,
-    /// Grows whenever the child gets something done. A failure after growth is forgiven: it does not count against the
-    /// intensity, and the backoff begins again.
+    /// Grows whenever the child gets something done. A failure after growth is forgiven: neither it nor the child's
+    /// failures before it count against the intensity, and the backoff begins again.
     pub progress: Option<Arc<AtomicU64>>,
     /// Reads the child's vitals.
     pub vitals: Option<VitalsFn>,

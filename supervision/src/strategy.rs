@@ -248,6 +248,9 @@ impl Decider {
                 if has_progressed || was_steady {
                     self.children[idx].failures = 0;
                 }
+                if has_progressed {
+                    self.window.forgive(self.children[idx].id);
+                }
                 self.exited(idx, is_abnormal, has_progressed, at, actions);
             }
             (Event::Add(_), Phase::Stopped) if self.mode == Mode::Serving => self.set(idx, Phase::Queued),
@@ -295,7 +298,7 @@ impl Decider {
 
     /// A restart is due: count it, clear the way, and start again now or later.
     fn fail(&mut self, idx: usize, failure: Failure, at: Duration, actions: &mut Vec<Action>) {
-        if !failure.is_forgiven && self.window.exceeds(at) {
+        if !failure.is_forgiven && self.window.exceeds(self.children[idx].id, at) {
             return self.give_up(idx, actions);
         }
         let child = &mut self.children[idx];

@@ -126,7 +126,7 @@ struct Oracle {
     strategy: Strategy,
     max_restarts: usize,
     children: Vec<(u64, Restart, bool)>,
-    restarts: Vec<Duration>,
+    restarts: Vec<(Duration, u64)>,
     starts_that_fail: VecDeque<bool>,
     did: Vec<Did>,
     has_ended: bool,
@@ -181,6 +181,9 @@ impl Oracle {
             return;
         }
         self.mark(id, false);
+        if has_progressed {
+            self.restarts.retain(|(_, other)| *other != id);
+        }
         let restart = self.children.iter().find(|child| child.0 == id).expect("just found").1;
         match restart {
             Restart::Temporary => self.remove(id),
@@ -191,9 +194,9 @@ impl Oracle {
 
     fn fail(&mut self, id: u64, is_forgiven: bool, now: Duration) {
         if !is_forgiven {
-            self.restarts.push(now);
+            self.restarts.push((now, id));
             // The manual: "if more than MaxR restarts occur within MaxT seconds".
-            if self.restarts.iter().filter(|at| now - **at <= WITHIN).count() > self.max_restarts {
+            if self.restarts.iter().filter(|(at, _)| now - *at <= WITHIN).count() > self.max_restarts {
                 self.stop_all();
                 self.did.push(Did::Escalate);
                 return;
@@ -463,6 +466,15 @@ fn progress_forgives() {
         assert_eq!(world.exit(0, true, true), [Start(0)]);
     }
     assert_eq!(world.exit(0, true, false), [Escalate]);
+    // What came before the progress is forgiven too, and nobody else's failures are.
+    let mut world = World::booted(Strategy::OneForOne, 2, &[permanent(), permanent()]);
+    assert_eq!(world.exit(1, true, false), [Start(1)]);
+    for _ in 0..10 {
+        assert_eq!(world.exit(0, true, false), [Start(0)]);
+        assert_eq!(world.exit(0, true, true), [Start(0)]);
+    }
+    assert_eq!(world.exit(0, true, false), [Start(0)]);
+    assert_eq!(world.exit(1, true, false), [Stop(0), Escalate]);
 }
 
 #[test]

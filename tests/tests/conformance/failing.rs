@@ -139,16 +139,26 @@ pub(crate) async fn reject(stage: Arc<Stage>) {
 
 /// Every message panics: all of them end as dead letters, while the pipeline beside it runs on.
 pub(crate) async fn poison(stage: Arc<Stage>) {
+    drains(stage, tireless(), 2, 20).await;
+}
+
+/// The same with what a rig has when nothing is said: more crashes than the intensity allows, and a burial after every
+/// fifth of them.
+pub(crate) async fn poison_with_defaults(stage: Arc<Stage>) {
+    drains(stage, Supervision::default(), Redelivery::default().max_deliver.get(), 4).await;
+}
+
+async fn drains(stage: Arc<Stage>, supervision: Supervision, max_deliver: u32, count: u64) {
     let (sink, beside) = (Sink::new(), Sink::new());
     let (source, other) = (Hand::source(), Hand::source());
     let mut wire = stage.wire();
-    wire.redelivery.max_deliver = 2.try_into().unwrap();
+    wire.redelivery.max_deliver = max_deliver.try_into().unwrap();
     let rig = stage
         .rig("poison")
         .endpoint("source", source.clone())
         .endpoint("other", other.clone())
         .gear("poisoned", Func::new(|msg, _, _| panic!("cannot stand {}", number(&msg))))
-        .supervised(tireless())
+        .supervised(supervision)
         .gear("healthy", Pass)
         .endpoint("sink", sink.clone())
         .endpoint("beside", beside.clone())
@@ -161,11 +171,11 @@ pub(crate) async fn poison(stage: Arc<Stage>) {
         .unwrap();
     let poison = source.io().await;
     let other = other.io().await;
-    tokio::join!(push(&poison, 0..20), push(&other, 0..500));
+    tokio::join!(push(&poison, 0..count), push(&other, 0..500));
     until_eq("the pipeline beside it runs on", (0..500).collect(), || beside.numbers()).await;
-    until_eq("all are dead letters", 20, || rig.dead_letter_count()).await;
+    until_eq("all are dead letters", usize::try_from(count).unwrap(), || rig.dead_letter_count()).await;
     for (letter, expected) in rig.dead_letters().unwrap().iter().zip(0..) {
-        assert_eq!((number(&letter.msg), letter.attempts), (expected, 2), "in order");
+        assert_eq!((number(&letter.msg), letter.attempts), (expected, max_deliver), "in order");
         assert!(letter.reason.contains("panicked: cannot stand"), "{}", letter.reason);
     }
     assert_eq!(sink.len(), 0);

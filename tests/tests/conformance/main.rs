@@ -58,6 +58,7 @@ conformance! {
         dead_letter,
         reject,
         poison,
+        poison_with_defaults,
         over_intensity,
         over_intensity_stops,
         one_partition,
