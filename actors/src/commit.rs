@@ -166,8 +166,7 @@ impl Node {
     fn admit_sends(&self, door: &Door, sends: &mut Vec<Send>, now_ns: u64) -> After {
         // Into nothing when no wire leaves the door: then there is nothing to wait for either.
         let lane = sends.iter().map(|send| self.queues[send.queue].spec.lane).max().unwrap_or(Lane::Turbo);
-        // A large message counts as several, so that what is above the mark stays far below the limit of a group.
-        let count = sends.iter().map(|send| 1 + send.msg.raw.as_ref().map_or(0, |raw| raw.len() >> 16)).sum();
+        let (count, bytes) = (sends.len(), sends.iter().map(|send| send.msg.content_bytes()).sum());
         if sends.windows(2).any(|pair| pair[0].queue > pair[1].queue) {
             sends.sort_by_key(|send| send.queue);
         }
@@ -176,7 +175,7 @@ impl Node {
         let mut rung = smallvec::SmallVec::<[usize; 8]>::new();
         let motion = self.push_runs(sends, now, now_ns, |idx| rung.push(idx));
         if lane.is_standard() {
-            door.note_admitted(self.epoch(), lane, count);
+            door.note_admitted(self.epoch(), lane, count, bytes);
             self.note_dirty();
         }
         drop(gate);

@@ -69,6 +69,19 @@ impl Gauge {
     }
 }
 
+/// What may have come in through one door and not be durable yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bound {
+    /// Messages on standard wires.
+    pub(crate) messages: usize,
+    /// Bytes of their content.
+    pub(crate) bytes: usize,
+}
+
+impl Bound {
+    pub(crate) const NONE: Self = Self { messages: usize::MAX, bytes: usize::MAX };
+}
+
 /// One door of a running rig: an endpoint's output port, or a gear's timers.
 #[derive(Debug)]
 pub(crate) struct Door {
@@ -76,19 +89,29 @@ pub(crate) struct Door {
     pub(crate) reach: Vec<Arc<Queue>>,
     /// All its wires end in reply ports: it stays open for longer when the disk fills or the rig drains.
     pub(crate) is_reply: bool,
-    pub(crate) unflushed_max: usize,
+    unflushed_max: Bound,
     gauge: Arc<Gauge>,
     opened: Notify,
     gear: Option<Arc<Bell>>,
     unflushed: AtomicUsize,
-    epochs: Mutex<VecDeque<(u64, Lane, usize)>>,
+    unflushed_bytes: AtomicUsize,
+    epochs: Mutex<VecDeque<Admitted>>,
+}
+
+/// What one epoch let in.
+#[derive(Debug)]
+struct Admitted {
+    epoch: u64,
+    lane: Lane,
+    messages: usize,
+    bytes: usize,
 }
 
 impl Door {
     pub(crate) fn new(
         reach: Vec<Arc<Queue>>,
         is_reply: bool,
-        unflushed_max: usize,
+        unflushed_max: Bound,
         gauge: Arc<Gauge>,
         gear: Option<Arc<Bell>>,
     ) -> Arc<Self> {
@@ -100,6 +123,7 @@ impl Door {
             opened: Notify::new(),
             gear,
             unflushed: AtomicUsize::new(0),
+            unflushed_bytes: AtomicUsize::new(0),
             epochs: Mutex::default(),
         });
         for queue in &door.reach {
@@ -120,7 +144,8 @@ impl Door {
         if self.gauge.level() >= level_max {
             return Some(Closed::Disk);
         }
-        if self.unflushed.load(Ordering::Relaxed) >= self.unflushed_max {
+        let Bound { messages, bytes } = self.unflushed_max;
+        if self.unflushed.load(Ordering::Relaxed) >= messages || self.unflushed_bytes.load(Ordering::Relaxed) >= bytes {
             return Some(Closed::Unflushed);
         }
         if self.reach.iter().any(|queue| !queue.has_room()) {
@@ -131,7 +156,7 @@ impl Door {
 
     /// How many more it lets in before it looks again.
     pub(crate) fn room(&self) -> usize {
-        let unflushed = self.unflushed_max.saturating_sub(self.unflushed.load(Ordering::Relaxed));
+        let unflushed = self.unflushed_max.messages.saturating_sub(self.unflushed.load(Ordering::Relaxed));
         self.reach.iter().map(|queue| queue.spec.capacity.saturating_sub(queue.len())).fold(unflushed, usize::min)
     }
 
@@ -155,30 +180,36 @@ impl Door {
     }
 
     /// So many standard messages came in during this epoch.
-    pub(crate) fn note_admitted(&self, epoch: u64, lane: Lane, count: usize) {
-        self.unflushed.fetch_add(count, Ordering::Relaxed);
+    pub(crate) fn note_admitted(&self, epoch: u64, lane: Lane, messages: usize, bytes: usize) {
+        self.unflushed.fetch_add(messages, Ordering::Relaxed);
+        self.unflushed_bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut epochs = self.epochs.lock().expect("nothing panics while it is held");
         match epochs.back_mut() {
-            Some(back) if (back.0, back.1) == (epoch, lane) => back.2 += count,
-            _ => epochs.push_back((epoch, lane, count)),
+            Some(back) if (back.epoch, back.lane) == (epoch, lane) => {
+                back.messages += messages;
+                back.bytes += bytes;
+            }
+            _ => epochs.push_back(Admitted { epoch, lane, messages, bytes }),
         }
     }
 
     /// The marks moved.
     pub(crate) fn note_marks(&self, written: u64, flushed: u64) {
-        let mut freed = 0;
+        let (mut messages, mut bytes) = (0, 0);
         let mut epochs = self.epochs.lock().expect("nothing panics while it is held");
-        while let Some(&(epoch, lane, count)) = epochs.front() {
-            let mark = if lane == Lane::Flush { flushed } else { written };
-            if epoch > mark {
+        while let Some(front) = epochs.front() {
+            let mark = if front.lane == Lane::Flush { flushed } else { written };
+            if front.epoch > mark {
                 break;
             }
-            freed += count;
+            messages += front.messages;
+            bytes += front.bytes;
             epochs.pop_front();
         }
         drop(epochs);
-        if freed > 0 {
-            self.unflushed.fetch_sub(freed, Ordering::Relaxed);
+        if messages > 0 {
+            self.unflushed.fetch_sub(messages, Ordering::Relaxed);
+            self.unflushed_bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.open_up();
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use fluxrig_protocol::{FluxMsg, Limits};
+use fluxrig_protocol::FluxMsg;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use smol_str::SmolStr;
 
@@ -17,7 +17,7 @@ use crate::gear::{AnyGear, AnyRunning, GearError, Link, StartContext};
 use crate::identity::Cause;
 use crate::mutants::{self, Mutation};
 use crate::node::Node;
-use crate::outlet::{Delivery, Outlet};
+use crate::outlet::{Delivery, EmitBounds, Outlet};
 use crate::wire::{After, DeadNote, Entry, Front, Taken};
 
 /// A batch ends after this long, so that other gears of the worker get their turn (HEART §2.4).
@@ -115,8 +115,8 @@ impl Run {
         };
         let gear = gear.start(&ctx)?;
         cell.repeat_links();
-        let Limits { .. } = node.settings.limits;
-        let outlet = Outlet::new(Arc::clone(&cell), node.id_key, node.settings.limits, node.settings.emit_max);
+        let bounds = EmitBounds { messages: node.settings.emit_max, bytes: node.settings.emit_bytes_max };
+        let outlet = Outlet::new(Arc::clone(&cell), node.id_key, node.settings.limits, bounds);
         Ok(Self {
             node,
             cell,

@@ -25,9 +25,14 @@ pub struct Settings {
     pub emit_max: u32,
     /// Messages that a gear takes at once.
     pub batch_max: usize,
-    /// Admitted standard messages above the mark before their door closes; each 64 KiB of `raw` counts as one more.
+    /// Bytes of content that one delivery may emit, over all ports.
+    pub emit_bytes_max: usize,
+    /// Admitted standard messages above the mark before their door closes.
     pub unflushed_max: usize,
-    /// Effects an endpoint may have taken at once, started or waiting for the mark.
+    /// Bytes of content of admitted standard messages above the mark before their door closes.
+    pub unflushed_bytes_max: usize,
+    /// Effects an endpoint may have taken that wait for the mark. Those that have started stay on their wire until they
+    /// end, and count against its capacity.
     pub effects_max: usize,
     /// Dead letters that a rig without a journal keeps; the oldest go first, counted and logged.
     pub dead_letters_max: usize,
@@ -44,7 +49,9 @@ impl Default for Settings {
             limits: Limits::default(),
             emit_max: 4096,
             batch_max: 256,
+            emit_bytes_max: 16 << 20,
             unflushed_max: 2048,
+            unflushed_bytes_max: 32 << 20,
             effects_max: 4096,
             dead_letters_max: 10_000,
             redactor: None,
@@ -66,7 +73,9 @@ impl Settings {
         let checks = [
             ("emit_max", self.emit_max as usize),
             ("batch_max", self.batch_max),
+            ("emit_bytes_max", self.emit_bytes_max),
             ("unflushed_max", self.unflushed_max),
+            ("unflushed_bytes_max", self.unflushed_bytes_max),
             ("effects_max", self.effects_max),
         ];
         checks

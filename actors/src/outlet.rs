@@ -22,7 +22,7 @@ pub struct Outlet {
     cell: Arc<Cell>,
     id_key: IdKey,
     limits: Limits,
-    emit_max: u32,
+    bounds: EmitBounds,
     /// The delivery that is being handled.
     cause: Cause,
     port_idx: Option<usize>,
@@ -30,11 +30,20 @@ pub struct Outlet {
     now_ns: u64,
     after: After,
     emitted_here: u32,
+    bytes_here: usize,
     chance: Option<u64>,
     refusal: Option<GearError>,
     changes_here: Vec<Change>,
     /// What the messages before this one in the batch caused.
     pub(crate) batch: Batch,
+}
+
+/// What one delivery may emit, over all ports.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EmitBounds {
+    pub(crate) messages: u32,
+    /// Bytes of content.
+    pub(crate) bytes: usize,
 }
 
 /// What a batch has caused so far; the commit takes it whole.
@@ -65,19 +74,20 @@ pub(crate) struct Delivery {
 }
 
 impl Outlet {
-    pub(crate) fn new(cell: Arc<Cell>, id_key: IdKey, limits: Limits, emit_max: u32) -> Self {
+    pub(crate) fn new(cell: Arc<Cell>, id_key: IdKey, limits: Limits, bounds: EmitBounds) -> Self {
         let cause = Cause { input: FluxId::NIL, wire: 0, gear: cell.number };
         Self {
             cell,
             id_key,
             limits,
-            emit_max,
+            bounds,
             cause,
             port_idx: None,
             wall_ns: 0,
             now_ns: 0,
             after: After::NOTHING,
             emitted_here: 0,
+            bytes_here: 0,
             chance: None,
             refusal: None,
             changes_here: Vec::new(),
@@ -87,7 +97,7 @@ impl Outlet {
 
     /// Sends `msg` out of the first output port. It gets an id of its own, derived from what is being handled.
     ///
-    /// A message beyond a limit (hops, size, depth, `emit_max`) makes the whole delivery a rejected one.
+    /// A message beyond a limit (hops, size, depth, `emit_max`, `emit_bytes_max`) makes the whole delivery a rejected one.
     pub fn emit(&mut self, msg: FluxMsg) {
         self.send(0, msg);
     }
@@ -126,8 +136,8 @@ impl Outlet {
         if self.refusal.is_some() {
             return;
         }
-        if self.emitted_here == self.emit_max {
-            let (gear, max) = (&self.cell.name, self.emit_max);
+        if self.emitted_here == self.bounds.messages {
+            let (gear, max) = (&self.cell.name, self.bounds.messages);
             self.refuse(GearError::reject(format!(
                 "gear `{gear}`: found more than {max} messages emitted for one, expected at most `emit_max` = {max}; remedy: emit less per message, or raise `emit_max`"
             )));
@@ -138,6 +148,14 @@ impl Outlet {
         msg.stamp(id, self.cell.entity, Hop { gear: self.cell.entity, ts: self.wall_ns });
         if let Err(error) = msg.check(&self.limits) {
             self.refuse(error.into());
+            return;
+        }
+        self.bytes_here = self.bytes_here.saturating_add(msg.content_bytes());
+        if self.bytes_here > self.bounds.bytes {
+            let (gear, max) = (&self.cell.name, self.bounds.bytes);
+            self.refuse(GearError::reject(format!(
+                "gear `{gear}`: found more than {max} bytes emitted for one message, expected at most `emit_bytes_max` = {max}; remedy: emit less per message, or raise `emit_bytes_max`"
+            )));
             return;
         }
         let wires = self.cell.outs(port_idx);
@@ -226,6 +244,7 @@ impl Outlet {
         self.port_idx = delivery.port_idx;
         self.after = delivery.after;
         self.emitted_here = 0;
+        self.bytes_here = 0;
         self.chance = None;
         self.refusal = None;
         self.changes_here.clear();

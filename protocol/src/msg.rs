@@ -155,6 +155,11 @@ impl FluxMsg {
         if measure.fits(limits) { Ok(()) } else { Err(encode::blame(body, &measure, limits)) }
     }
 
+    /// Bytes that its content takes when it is encoded, without the fixed fields and the hops. Measured once per version.
+    pub fn content_bytes(&self) -> usize {
+        self.0.measured.get_or_init(|| self.0.body.measure()).bytes
+    }
+
     /// What the runtime changes at each emit: new id, source, one hop. Content and its check stay as they are.
     ///
     /// Costs the copy of the body when others hold the message, else nothing; fields are shared, not copied.

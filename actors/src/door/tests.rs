@@ -20,8 +20,12 @@ impl Rack {
         Self { gauge: Arc::default(), queues }
     }
 
-    fn door(&self, is_reply: bool, unflushed_max: usize) -> Arc<Door> {
-        Door::new(self.queues.clone(), is_reply, unflushed_max, Arc::clone(&self.gauge), None)
+    fn door(&self, is_reply: bool, messages: usize) -> Arc<Door> {
+        self.bounded(is_reply, Bound { messages, ..Bound::NONE })
+    }
+
+    fn bounded(&self, is_reply: bool, bound: Bound) -> Arc<Door> {
+        Door::new(self.queues.clone(), is_reply, bound, Arc::clone(&self.gauge), None)
     }
 
     fn push(&self, queue: usize, count: u64) {
@@ -77,18 +81,32 @@ fn a_wire_that_gets_room_opens_the_doors_that_feed_it() {
 fn what_is_above_its_mark_counts_until_the_mark_is_past_it() {
     let rack = Rack::new();
     let door = rack.door(false, 3);
-    door.note_admitted(5, Lane::Flush, 2);
+    door.note_admitted(5, Lane::Flush, 2, 0);
     check(&door, None, 1);
-    door.note_admitted(6, Lane::Os, 1);
+    door.note_admitted(6, Lane::Os, 1, 0);
     check(&door, Some(Closed::Unflushed), 0);
     // Written is enough for `os`, but what came before it is not flushed.
     door.note_marks(6, 4);
     check(&door, Some(Closed::Unflushed), 0);
     door.note_marks(6, 5);
     check(&door, None, 2);
-    door.note_admitted(7, Lane::Os, 1);
-    door.note_admitted(7, Lane::Os, 1);
+    door.note_admitted(7, Lane::Os, 1, 0);
+    door.note_admitted(7, Lane::Os, 1, 0);
     door.note_marks(7, 5);
+    check(&door, None, 2);
+}
+
+#[test]
+fn large_messages_close_it_before_they_are_many() {
+    let rack = Rack::new();
+    let door = rack.bounded(false, Bound { messages: 100, bytes: 1_000 });
+    door.note_admitted(5, Lane::Flush, 1, 600);
+    check(&door, None, 2);
+    door.note_admitted(6, Lane::Os, 1, 600);
+    check(&door, Some(Closed::Unflushed), 2);
+    door.note_marks(6, 4);
+    check(&door, Some(Closed::Unflushed), 2);
+    door.note_marks(6, 5);
     check(&door, None, 2);
 }
 
@@ -96,7 +114,8 @@ fn what_is_above_its_mark_counts_until_the_mark_is_past_it() {
 fn a_full_disk_and_a_drain_close_doors_for_requests_first() {
     let rack = Rack::new();
     let (request, reply) = (rack.door(false, 100), rack.door(true, 100));
-    let timers = Door::new(rack.queues.clone(), false, 100, Arc::clone(&rack.gauge), Some(Arc::new(Bell::default())));
+    let timers =
+        Door::new(rack.queues.clone(), false, Bound::NONE, Arc::clone(&rack.gauge), Some(Arc::new(Bell::default())));
     let closed = || [request.closed(), reply.closed(), timers.closed()];
     rack.gauge.set_level(1);
     assert_eq!(closed(), [Some(Closed::Disk), None, None]);

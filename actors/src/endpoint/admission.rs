@@ -91,10 +91,17 @@ impl Admission {
             }
             let room = self.door.room().clamp(1, BATCH);
             let mut refused = None;
+            let mut bytes = 0;
             for _ in 0..room {
+                if bytes >= BATCH_BYTES {
+                    break;
+                }
                 let Some(msg) = msgs.pop_front() else { break };
                 match self.stamped(msg) {
-                    Ok(msg) => self.route(msg, &mut sends),
+                    Ok(msg) => {
+                        bytes += msg.content_bytes();
+                        self.route(msg, &mut sends);
+                    }
                     Err(error) => {
                         refused = Some(error);
                         break;
@@ -169,3 +176,6 @@ impl Admission {
 
 /// Messages in one admission: long enough to share the locks, short enough to keep the gate free.
 const BATCH: usize = 256;
+
+/// Bytes of content in one admission, give or take one message: how far a door may be overshot.
+const BATCH_BYTES: usize = 1 << 20;

@@ -226,7 +226,8 @@ impl Drop for Effects {
 }
 
 impl Effect {
-    /// Whether it may have happened before a crash. It has the flag of that name, too.
+    /// Whether it may have happened before a crash. It has the flag of that name, too. A dead letter that an operator has
+    /// replayed as *maybe sent* has the flag only: it is to be sent, as a repeat where the protocol can say so.
     #[must_use]
     pub fn is_maybe_sent(&self) -> bool {
         self.is_maybe_sent

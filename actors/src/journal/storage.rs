@@ -178,7 +178,7 @@ pub enum StorageError {
         at: GroupAt,
     },
     /// A body beyond the limit.
-    #[error("group: {bytes} bytes found, at most {bytes_max} expected; remedy: cut more often or lower `emit_max`")]
+    #[error("group: {bytes} bytes found, at most {bytes_max} expected; remedy: lower `unflushed_bytes_max`")]
     TooLarge {
         /// Size of the body.
         bytes: usize,

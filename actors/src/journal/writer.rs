@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fluxrig_protocol::FluxMsg;
 
 use super::carry::{CarryStep, Carrying};
 use super::record::{self, Clock, Delta, NameRecord, Place, Placed};
 use super::{Group, GroupAt, Reader, SegmentId, Storage, StorageError};
 use crate::marks::Marks;
 use crate::mutants::{self, Mutation};
-use crate::node::Node;
+use crate::node::{Node, Settings};
 use crate::wire::{Lane, Position, Written};
 
 /// Bytes that may be written and not flushed while nothing waits for a flush.
@@ -205,9 +206,10 @@ impl Writer {
         for kept in self.kept.iter_mut().filter(|kept| !kept.is_written) {
             kept.placed.clear();
             let before = body.len();
-            let (reader, last_read) = (&self.reader, &mut self.last_read);
+            let (reader, last_read, settings) = (&self.reader, &mut self.last_read, &self.node.settings);
+            let wall_ns = kept.delta.clock.wall_ns;
             let result = record::encode(&kept.delta, &mut body, &mut kept.placed, &mut |position| {
-                read_back(&**reader, last_read, position)
+                Ok(redact_expired(read_back(&**reader, last_read, position)?, settings, wall_ns))
             });
             if let Err(error) = result {
                 read_error = Some(error);
@@ -225,6 +227,15 @@ impl Writer {
         let result = self.storage.append(group).await;
         self.stats.bytes += body.len() as u64;
         self.body = body;
+        if let Err(StorageError::TooLarge { bytes, bytes_max }) = result {
+            // No smaller group will ever come of it, and nothing of it was promised to anybody: as after `kill -9`.
+            tracing::error!(
+                bytes,
+                bytes_max,
+                "journal: one cut is more than a group holds; lower `unflushed_bytes_max`"
+            );
+            self.node.halt("the journal cannot hold what came in between two cuts");
+        }
         let at = result?;
         self.stats.groups += 1;
         self.stats.records += records;
@@ -410,6 +421,18 @@ impl Writer {
     }
 }
 
+/// Sensitive data is not carried past its message's expiry (HEART §9.2), also where only the journal has it.
+fn redact_expired(bytes: Bytes, settings: &Settings, wall_ns: i64) -> Bytes {
+    let Some(redact) = settings.redactor else { return bytes };
+    // What does not decode is told of where it is delivered; here it is carried as it is.
+    let Ok(msg) = FluxMsg::decode(&bytes, &settings.limits) else { return bytes };
+    if msg.expires.is_none_or(|expires| expires >= wall_ns) {
+        return bytes;
+    }
+    let redacted = redact(&msg).and_then(|redacted| redacted.encoded_shared(&settings.limits).ok());
+    redacted.unwrap_or(bytes)
+}
+
 /// The bytes of one message, from the group it lies in; the last group read is kept, since neighbours come together.
 fn read_back(
     reader: &dyn Reader,
@@ -435,3 +458,6 @@ fn read_back(
     }
     Ok(body.slice(from..to))
 }
+
+#[cfg(test)]
+mod tests;

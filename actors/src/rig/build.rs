@@ -15,7 +15,7 @@ use super::running::{RunningParts, RunningRig};
 use super::{JournalOptions, OnFailed, Orphans, RigError};
 use crate::bell::Bell;
 use crate::cell::{Cell, CellIdentity, Inlet, Wiring};
-use crate::door::{Door, Gauge};
+use crate::door::{Bound, Door, Gauge};
 use crate::endpoint_actor::{EndpointActor, EndpointSetup};
 use crate::gear_actor::{GearActor, GearSetup};
 use crate::identity::IdKey;
@@ -324,13 +324,13 @@ impl Build {
             let reach = |set: BTreeSet<usize>| -> Vec<Arc<Queue>> {
                 set.into_iter().flat_map(|line_idx| stock.wires[line_idx].queues.iter().cloned()).collect()
             };
-            let unflushed_max = node.settings.unflushed_max;
+            let Settings { unflushed_max: messages, unflushed_bytes_max: bytes, .. } = node.settings;
             let port_doors: Vec<Arc<Door>> = if part.is_endpoint() {
                 (0..outs.len())
                     .map(|port_idx| {
                         let is_reply = plan.is_reply_door(part_idx, port_idx);
                         let queues = reach(plan.door_set(part_idx, port_idx));
-                        Door::new(queues, is_reply, unflushed_max, Arc::clone(&node.gauge), None)
+                        Door::new(queues, is_reply, Bound { messages, bytes }, Arc::clone(&node.gauge), None)
                     })
                     .collect()
             } else {
@@ -355,7 +355,7 @@ impl Build {
                     for port_idx in 0..outs.len() {
                         set.extend(plan.reach(part_idx, port_idx));
                     }
-                    Door::new(reach(set), false, usize::MAX, Arc::clone(&node.gauge), Some(Arc::clone(&cell.bell)))
+                    Door::new(reach(set), false, Bound::NONE, Arc::clone(&node.gauge), Some(Arc::clone(&cell.bell)))
                 });
                 doors.extend(timer_door.iter().cloned());
                 let neighbours = neighbours(plan, part_idx, &stock.cells);

@@ -126,6 +126,30 @@ pub(crate) async fn unflushed(stage: Arc<Stage>) {
     stage.stop(rig).await;
 }
 
+/// The same by bytes: large messages pass one by one.
+pub(crate) async fn unflushed_bytes(stage: Arc<Stage>) {
+    let (source, sink) = (Hand::source(), Sink::new());
+    let rig = stage
+        .rig("unflushed-bytes")
+        .settings(settings(|settings| settings.unflushed_bytes_max = 1))
+        .endpoint("source", source.clone())
+        .endpoint("sink", sink.clone())
+        .wire_with("source", "sink", stage.wire())
+        .start()
+        .await
+        .unwrap();
+    let io = source.io().await;
+    let door = io.door();
+    door.admit(numbered(&io, 0)).await.unwrap();
+    if stage.is_paced() {
+        // The writer is a task of this thread and has not run yet.
+        assert!(!door.is_open(), "one byte would have been enough");
+    }
+    push(&io, 1..100).await;
+    until_eq("all arrive", (0..100).collect(), || sink.numbers()).await;
+    stage.stop(rig).await;
+}
+
 /// A door no wire leaves lets everything into nothing, counted, and there is nothing to wait for.
 pub(crate) async fn unwired(stage: Arc<Stage>) {
     let source = Hand::source();

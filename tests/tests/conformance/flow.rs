@@ -204,6 +204,39 @@ pub(crate) async fn emit_max(stage: Arc<Stage>) {
     stage.stop(rig).await;
 }
 
+/// One delivery is bounded in bytes as well as in number.
+pub(crate) async fn emit_bytes_max(stage: Arc<Stage>) {
+    let sink = Sink::new();
+    let source = Hand::source();
+    let swells = Func::new(|msg, _, out| {
+        let count = if crate::parts::number(&msg) == 1 { 11 } else { 10 };
+        for _ in 0..count {
+            let mut large = msg.clone();
+            large.raw = Some(vec![7; 1_000].into());
+            out.emit(large);
+        }
+        Ok(())
+    });
+    let rig = stage
+        .rig("emit-bytes-max")
+        .settings(settings(|settings| settings.emit_bytes_max = 10_900))
+        .endpoint("source", source.clone())
+        .gear("gear", swells)
+        .endpoint("sink", sink.clone())
+        .wire_with("source", "gear", stage.wire())
+        .wire_with("gear", "sink", stage.wire())
+        .start()
+        .await
+        .unwrap();
+    push(&source.io().await, 0..3).await;
+    let expected: Vec<u64> = [0; 10].into_iter().chain([2; 10]).collect();
+    until_eq("whole or not at all", expected, || sink.numbers()).await;
+    let letters = rig.dead_letters().unwrap();
+    assert_eq!(letters.len(), 1);
+    assert!(letters[0].reason.contains("emit_bytes_max"), "{}", letters[0].reason);
+    stage.stop(rig).await;
+}
+
 pub(crate) async fn hops(stage: Arc<Stage>) {
     let (source, sink) = (Hand::source(), Sink::new());
     let mut rig = stage

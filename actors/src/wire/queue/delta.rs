@@ -22,6 +22,8 @@ impl QueueSpec {
     fn retains(&self, entry: &Entry) -> bool {
         let is_sensitive = match (self.redactor, &entry.body) {
             (Some(redact), Body::Here(msg)) => redact(msg).is_some(),
+            // Not known without reading it back; its first record said whether it is retained.
+            (Some(_), Body::There(_)) => true,
             _ => false,
         };
         self.retention.is_some() && !is_sensitive

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::super::Position;
 use super::*;
-use crate::journal::{Clock, Delta, GroupAt, Image, Placed, encode};
+use crate::journal::{Birth, BirthBody, Clock, Delta, GroupAt, Image, Placed, encode};
 use crate::rig::recover;
 use crate::sample::{decode, msg, number, queue, spec};
 
@@ -554,4 +554,40 @@ proptest! {
     fn a_queue_is_a_list(setup in setups(), ops in ops()) {
         check(setup, &ops);
     }
+}
+
+/// A message without its raw bytes, where it has any.
+fn without_raw(msg: &FluxMsg) -> Option<FluxMsg> {
+    msg.raw.as_ref()?;
+    let mut msg = msg.clone();
+    msg.raw = None;
+    Some(msg)
+}
+
+fn secret(number: u64, expires: i64) -> FluxMsg {
+    let mut msg = msg(number);
+    msg.raw = Some(Bytes::from_static(b"secret"));
+    msg.expires = Some(expires);
+    msg
+}
+
+/// Sensitive messages are written as they are, since they must be delivered; they are neither retained nor carried past
+/// their expiry.
+#[test]
+fn sensitive_data_is_not_retained_and_not_carried_past_its_expiry() {
+    let retention = Some(Retention::Bytes(u64::MAX));
+    let queue = queue(QueueSpec { redactor: Some(without_raw), retention, ..spec() });
+    let msgs = [secret(1, 100), secret(2, 300), msg(3)];
+    queue.push(msgs.into_iter().map(|msg| (msg, After::NOTHING)), 1);
+    let births = queue.cut(1).unwrap().births;
+    let raw = |birth: &Birth| match &birth.body {
+        BirthBody::Msg(msg) => msg.raw.is_some(),
+        _ => panic!("all is in memory"),
+    };
+    assert_eq!(births.iter().map(raw).collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!(births.iter().map(|birth| birth.is_retained).collect::<Vec<_>>(), [false, false, true]);
+    let mut into = Vec::new();
+    let mut carry = Carry { cursor: 0, oldest: 1, segment: 2, look: 100, max: 100, wall_ns: 200, into: &mut into };
+    assert_eq!(queue.carry(&mut carry), None);
+    assert_eq!(into[0].births.iter().map(raw).collect::<Vec<_>>(), [false, true, false]);
 }
