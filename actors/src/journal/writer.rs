@@ -286,7 +286,9 @@ impl Writer {
 
     /// Everything up to `epoch` is on disk.
     pub(crate) fn flushed(&mut self, epoch: u64) {
-        let written = self.node.marks().written.max(epoch);
+        // A flush in the background may be overtaken by one that was demanded: marks never go back.
+        let before = self.node.marks();
+        let (written, epoch) = (before.written.max(epoch), before.flushed.max(epoch));
         let wall_ns = self.node.wall_ns();
         let mut births: BTreeMap<u32, Vec<Written>> = BTreeMap::new();
         let watched: Vec<_> = self.node.queues.iter().filter(|queue| queue.wants_positions()).collect();
@@ -361,13 +363,15 @@ impl Writer {
 
     /// Leaves a segment that is older than it may be, so that what was sensitive in it goes with it (HEART §9.2).
     pub(crate) async fn rotate_by_age(&mut self) -> Result<(), StorageError> {
-        let Some(age_max) = self.segment_age_max else { return Ok(()) };
+        let Some(age_max) = self.segment_age_max.filter(|_| !self.is_failed) else { return Ok(()) };
         let (segment, now_ns) = (self.storage.current(), self.node.now_ns());
         if segment != self.segment_since.0 {
             self.segment_since = (segment, now_ns);
         }
         let is_old = u128::from(now_ns - self.segment_since.1) >= age_max.as_nanos();
-        if is_old && self.kept.is_empty() && self.births_by_segment.contains_key(&segment) {
+        if is_old && self.births_by_segment.contains_key(&segment) {
+            // Page-cache traffic is never all flushed by itself, and what is not flushed would be void in a new segment.
+            self.flush().await?;
             self.storage.replace(self.node.marks().flushed).await?;
         }
         Ok(())

@@ -251,6 +251,26 @@ fn bulky(io: &Io, number: u64) -> FluxMsg {
     msg
 }
 
+/// A segment is left when it is older than it may be, however little is in it, and then deleted with its key.
+pub(crate) async fn segment_age(stage: Arc<Stage>) {
+    // Declared: a rig without a journal has no segments.
+    let Some(mut journal) = stage.journal() else { return };
+    journal.segment_age_max = Some(Duration::from_millis(20));
+    let (source, sink) = (Hand::source(), Sink::new());
+    let rig = plain(&stage, &source, &sink).journal_with(journal).start().await.unwrap();
+    let io = source.io().await;
+    let mut count = 0;
+    while rig.journal().unwrap().0.trimmed < 3 {
+        push(&io, [count]).await;
+        count += 1;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let (stats, _) = rig.journal().unwrap();
+    assert!(stats.bytes < 1 << 20, "less than one segment was written: {stats:?}");
+    until_eq("all arrive", (0..count).collect(), || sink.numbers()).await;
+    stage.stop(rig).await;
+}
+
 /// No room: nothing is acknowledged, no effect leaves, the rig says so; with room it goes on by itself.
 pub(crate) async fn disk_full(stage: Arc<Stage>) {
     // Declared: a rig without a journal has no disk.

@@ -112,6 +112,7 @@ conformance! {
         orphans,
         second_process,
         segments,
+        segment_age,
         disk_full,
         watermark,
         failed_flush,
