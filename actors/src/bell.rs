@@ -59,3 +59,6 @@ impl Bell {
         self.answer();
     }
 }
+
+#[cfg(test)]
+mod tests;
