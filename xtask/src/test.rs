@@ -42,6 +42,7 @@ const STEPS: &[Step] = &[
     Step { name: "doc tests", run: |run| run.tests("test --workspace --doc --no-fail-fast") },
     Step { name: "programs", run: Run::build_programs },
     Step { name: "simulation", run: Run::simulation },
+    Step { name: "mutations", run: Run::mutations },
     Step { name: "examples", run: Run::examples },
     Step { name: "docs", run: docs },
 ];
@@ -89,6 +90,11 @@ impl Run {
     fn simulation(&mut self) -> Result<()> {
         let sim = self.programs.iter().find(|program| program.name == "sim").context("`tests` has no binary `sim`")?;
         child::run(child::command(&sim.executable).args(["--seeds", SIM_SEEDS]))
+    }
+
+    /// Rules of the runtime broken one by one: the simulation must notice each, or it has no teeth.
+    fn mutations(&mut self) -> Result<()> {
+        self.tests("test -p fluxrig-tests --features mutants --test sim")
     }
 
     /// Each example checks its own result, so its exit code is the verdict.

@@ -222,7 +222,7 @@ impl Writer {
             self.body = body;
             return Err(error);
         }
-        let flushed = self.node.marks().flushed;
+        let flushed = self.flushed_mark();
         let group = Group { epoch, flushed, oldest: self.carrying.oldest(), body: &body };
         let result = self.storage.append(group).await;
         self.stats.bytes += body.len() as u64;
@@ -243,8 +243,18 @@ impl Writer {
             kept.is_written = true;
             kept.at = Some(at);
         }
-        self.node.set_marks(Marks { written: epoch, flushed });
+        self.node.set_marks(Marks { written: epoch, flushed: self.node.marks().flushed });
         Ok(())
+    }
+
+    /// The mark as the storage is told it.
+    fn flushed_mark(&self) -> u64 {
+        let flushed = self.node.marks().flushed;
+        match self.kept.front() {
+            // The storage would refuse a mark that is not true.
+            Some(kept) if mutants::is(Mutation::NextBeforeFlush) => flushed.min(kept.epoch - 1),
+            _ => flushed,
+        }
     }
 
     /// Whether the written groups must be flushed now.
@@ -274,12 +284,12 @@ impl Writer {
         };
         self.storage.flush().await?;
         self.stats.flushes += 1;
-        if mutants::is(Mutation::NextBeforeFlush) {
+        self.flushed(epoch);
+        if mutants::is(Mutation::NextBeforeFlush) && self.node.is_dirty() {
             self.cut();
             self.write().await?;
-            self.flushed(self.node.epoch() - 1);
-        } else {
-            self.flushed(epoch);
+            let written = self.node.marks().written;
+            self.node.set_marks(Marks { written, flushed: written });
         }
         Ok(())
     }
@@ -314,7 +324,8 @@ impl Writer {
     /// Deletes segments that a flushed group has declared to hold nothing alive.
     pub(crate) fn trim(&mut self) -> Option<super::Task<usize>> {
         let oldest = self.carrying.oldest();
-        if oldest <= self.trimmed_to || !self.kept.is_empty() {
+        let is_clear = self.kept.is_empty() || mutants::is(Mutation::NextBeforeFlush);
+        if oldest <= self.trimmed_to || !is_clear {
             return None;
         }
         self.trimmed_to = oldest;
@@ -372,14 +383,14 @@ impl Writer {
         if is_old && self.births_by_segment.contains_key(&segment) {
             // Page-cache traffic is never all flushed by itself, and what is not flushed would be void in a new segment.
             self.flush().await?;
-            self.storage.replace(self.node.marks().flushed).await?;
+            self.storage.replace(self.flushed_mark()).await?;
         }
         Ok(())
     }
 
     /// Begins a new segment whose first group merges all that was kept. An error means: again later.
     pub(crate) async fn recover(&mut self) -> Result<(), StorageError> {
-        self.storage.replace(self.node.marks().flushed).await?;
+        self.storage.replace(self.flushed_mark()).await?;
         self.write().await?;
         self.flush().await?;
         self.is_failed = false;

@@ -46,6 +46,8 @@ pub struct Evidence {
     pub has_scenario_changes: bool,
     /// Line of the log at which the last process began, which must do nothing.
     pub last_from: usize,
+    /// Lines of a replay, which were checked when it ran.
+    pub left_out: (usize, usize),
     /// Found while it ran.
     pub violations: Vec<Violation>,
 }

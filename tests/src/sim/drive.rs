@@ -1,5 +1,6 @@
 //! Runs one seed: processes that crash and recover under faults, then calm until everything has drained, then one more.
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use fluxrig_actors::clock::SimWorld;
 use fluxrig_actors::journal::OpenError;
 use fluxrig_actors::journal::disk::sim::{Faults as DiskFaults, SimDisk, SplitMix};
-use fluxrig_actors::{Replayed, RigError, RunningRig};
+use fluxrig_actors::{DeadLetter, Replayed, RigError, RunningRig};
 use tokio::time::{Instant, sleep};
 
 use super::check::{Evidence, Letter, check};
@@ -20,6 +21,10 @@ use super::report::{Fault, Options, Report, Violation};
 
 /// Everything must have drained after this much virtual time without faults.
 const DRAIN_MAX: Duration = Duration::from_secs(300);
+/// Seconds in which the journal of a rig that has drained falls still.
+const STILL_MAX_S: u64 = 30;
+/// A rig that writes more than this to drain writes for nothing.
+const DRAIN_OPERATIONS_MAX: u64 = 1_000_000;
 /// A whole run has ended after this much virtual time.
 const END_MAX: Duration = Duration::from_secs(3_600);
 /// Longest timer of a gear, and a bit.
@@ -141,6 +146,8 @@ impl<'a> Drive<'a> {
             if !proc.is_alive() {
                 break;
             }
+            let used = rig.journal().map_or(0, |(_, usage)| usage.bytes);
+            self.report.watermarks += u64::from(used > self.graph.max_bytes / 100 * 80);
             match self.rng.below(60) {
                 0 if self.has(Fault::Gear) && !gears.is_empty() => {
                     let gear = &gears[self.rng.below(gears.len() as u64) as usize];
@@ -158,7 +165,6 @@ impl<'a> Drive<'a> {
                 3 | 4 if self.has(Fault::Full) && !is_full => {
                     is_full = true;
                     self.evidence.troubled.insert(self.generation as usize - 1);
-                    let used = rig.journal().map_or(0, |(_, usage)| usage.bytes);
                     self.disk.set_capacity(Some(used + self.rng.below(100_000)));
                 }
                 5..9 if is_full => {
@@ -298,12 +304,20 @@ impl<'a> Drive<'a> {
                 .collect();
             let degraded = if rig.is_degraded() { ", degraded" } else { "" };
             let sources = if rig.are_sources_ended() { "ended" } else { "not ended" };
-            self.fail("does not drain", format!("[{}], sources {sources}{degraded}", depths.join(", ")));
+            let used = rig.journal().map_or(0, |(_, usage)| usage.bytes) >> 10;
+            let found = format!("[{}], sources {sources}{degraded}, journal {used} KiB", depths.join(", "));
+            self.fail("does not drain", found);
         } else if tokio::time::timeout(DRAIN_MAX, rig.durable()).await != Ok(true) {
             self.fail("does not become durable", "after everything had drained".to_owned());
+        } else if !falls_still(&rig).await {
+            self.fail("journal is never still", "groups are written though nothing happens".to_owned());
         }
-        self.read_letters(&rig);
+        self.evidence.letters = self.list_letters(&rig);
         self.read_retained(&rig);
+        let until = self.ledger.len();
+        self.replay(&rig).await;
+        self.evidence.left_out = (until, self.ledger.len());
+        let letters = self.list_letters(&rig);
         if let Some((stats, _)) = rig.journal() {
             self.report.carried += stats.carried;
             self.report.trimmed += stats.trimmed;
@@ -318,14 +332,9 @@ impl<'a> Drive<'a> {
             if left > 0 {
                 self.fail("messages after everything had ended", format!("{left}"));
             }
-            let before = self.evidence.letters.clone();
-            self.evidence.letters.clear();
-            self.read_letters(&rig);
-            if self.evidence.letters != before {
-                self.fail(
-                    "dead letters after a restart are others",
-                    format!("{} and {}", before.len(), self.evidence.letters.len()),
-                );
+            let after = self.list_letters(&rig);
+            if after != letters {
+                self.fail("dead letters after a restart are others", format!("{} and {}", letters.len(), after.len()));
             }
             rig.stop(Duration::from_secs(1)).await;
             proc.end();
@@ -335,8 +344,9 @@ impl<'a> Drive<'a> {
 
     async fn drained(&self, rig: &RunningRig) -> bool {
         let until = Instant::now() + DRAIN_MAX;
+        let operations_max = self.disk.operations() + DRAIN_OPERATIONS_MAX;
         let is_empty = || rig.are_sources_ended() && rig.wires().iter().all(|wire| wire.depth == 0);
-        while Instant::now() < until {
+        while Instant::now() < until && self.disk.operations() < operations_max {
             if !is_empty() {
                 sleep(Duration::from_millis(5)).await;
                 continue;
@@ -351,26 +361,53 @@ impl<'a> Drive<'a> {
         false
     }
 
-    fn read_letters(&mut self, rig: &RunningRig) {
+    fn list_letters(&mut self, rig: &RunningRig) -> Vec<Letter> {
+        let letter = |letter: DeadLetter| Letter {
+            label: label(&letter.msg),
+            gear: if letter.gear.is_empty() { receiver(&letter.wire) } else { letter.gear.to_string() },
+            reason: letter.reason.to_string(),
+            attempts: letter.attempts,
+        };
         match rig.dead_letters() {
-            Ok(letters) => {
-                self.evidence.letters = letters
-                    .into_iter()
-                    .map(|letter| Letter {
-                        label: label(&letter.msg),
-                        gear: if letter.gear.is_empty() { receiver(&letter.wire) } else { letter.gear.to_string() },
-                        reason: letter.reason.to_string(),
-                        attempts: letter.attempts,
-                    })
-                    .collect();
+            Ok(letters) => letters.into_iter().map(letter).collect(),
+            Err(error) => {
+                self.fail("dead letters cannot be read", error.to_string());
+                Vec::new()
             }
-            Err(error) => self.fail("dead letters cannot be read", error.to_string()),
+        }
+    }
+
+    /// What a wire retains is sent once more: every effect comes again.
+    async fn replay(&mut self, rig: &RunningRig) {
+        for (idx, labels) in self.evidence.retained.clone() {
+            let wire = self.graph.wires[idx].name();
+            let kept: BTreeSet<u64> = labels.iter().map(|label| label.n).collect();
+            let path = format!("{}/", receiver(&wire));
+            let log = self.ledger.log();
+            let expiring = |event: &Event| match event {
+                Event::Offered { n, expires: Some(_), .. } => Some(*n),
+                _ => None,
+            };
+            let expiring: BTreeSet<u64> = log.iter().filter_map(|(_, event)| expiring(event)).collect();
+            let before = effects_of(&log, &path);
+            if let Err(error) = rig.replay(&wire, Replayed::FromSeq(0), 1) {
+                self.fail("replay refused", error.to_string());
+                continue;
+            }
+            if !self.drained(rig).await {
+                self.fail("replay does not drain", wire);
+            }
+            let after = effects_of(&self.ledger.log()[log.len()..], &path);
+            let is_due = |n: &u64| kept.contains(n) && !expiring.contains(n);
+            if let Some((place, n)) = before.difference(&after).find(|(_, n)| is_due(n)) {
+                self.fail("replay is not whole", format!("{place} n={n}"));
+            }
         }
     }
 
     fn read_retained(&mut self, rig: &RunningRig) {
         for (idx, wire) in self.graph.wires.clone().iter().enumerate().filter(|(_, wire)| wire.is_retained) {
-            match rig.retained(&format!("{}->{}", wire.from, wire.to), Replayed::FromSeq(0)) {
+            match rig.retained(&wire.name(), Replayed::FromSeq(0)) {
                 Ok(msgs) => {
                     let labels = msgs.iter().map(|retained| label(&retained.msg)).collect();
                     self.evidence.retained.push((idx, labels));
@@ -382,6 +419,10 @@ impl<'a> Drive<'a> {
 
     fn finish(mut self) -> Report {
         self.evidence.log = self.ledger.log();
+        // What a replay caused was checked at once, and would only look like duplicates.
+        let (from, to) = self.evidence.left_out;
+        let replayed: Vec<_> = self.evidence.log.drain(from..to).collect();
+        self.evidence.last_from = self.evidence.last_from.saturating_sub(replayed.len());
         let fired = self.disk.fired();
         let faults = &mut self.report.fired;
         let count =
@@ -409,11 +450,35 @@ impl<'a> Drive<'a> {
             }
         }
         let mut hasher = DefaultHasher::new();
-        format!("{:?}{:?}", self.evidence.log, self.evidence.letters).hash(&mut hasher);
+        format!("{:?}{replayed:?}{:?}", self.evidence.log, self.evidence.letters).hash(&mut hasher);
         self.report.digest = hasher.finish();
         self.report.virtual_ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.report
     }
+}
+
+/// What is carried forward is carried once: a rig without work soon writes nothing more.
+async fn falls_still(rig: &RunningRig) -> bool {
+    let groups = || rig.journal().map_or(0, |(stats, _)| stats.groups);
+    for _ in 0..STILL_MAX_S {
+        let before = groups();
+        sleep(Duration::from_secs(1)).await;
+        if groups() == before {
+            return true;
+        }
+    }
+    false
+}
+
+/// Endpoints and numbers of all effects that came this way.
+fn effects_of(log: &[(u64, Event)], path: &str) -> BTreeSet<(String, u64)> {
+    let of = |event: &Event| match event {
+        Event::Effect(effect) if effect.label.path == path && !effect.place.starts_with("reports") => {
+            Some((effect.place.clone(), effect.label.n))
+        }
+        _ => None,
+    };
+    log.iter().filter_map(|(_, event)| of(event)).collect()
 }
 
 /// The part at the end of a wire `a.x->b.y`.

@@ -33,7 +33,8 @@ pub fn run(name: &str, start: u64, seeds: u64, options: &Options) -> bool {
     survivors.is_empty()
 }
 
-/// The first seed that notices, and how many it took.
+/// The first seed that notices, and how many it took. A seed that finds something without the mutation too does not
+/// count: then the checker or the runtime is wrong, and nothing is shown about the mutation.
 #[must_use]
 pub fn catch(mutation: Mutation, start: u64, seeds: u64, options: &Options) -> Option<(u64, u64, Violation)> {
     set(Some(mutation));
@@ -50,9 +51,7 @@ pub fn catch(mutation: Mutation, start: u64, seeds: u64, options: &Options) -> O
                     if seed >= start + seeds || noticed.lock().expect("no thread panics while it is held").is_some() {
                         return;
                     }
-                    let violations =
-                        if is_threaded { threads::run(seed) } else { drive::run(seed, options).violations };
-                    if let Some(violation) = violations.into_iter().next() {
+                    if let Some(violation) = run_one(seed, is_threaded, options).into_iter().next() {
                         let mut noticed = noticed.lock().expect("no thread panics while it is held");
                         // Of several the smallest seed, so that the table repeats itself.
                         if noticed.as_ref().is_none_or(|(other, _)| seed < *other) {
@@ -64,6 +63,11 @@ pub fn catch(mutation: Mutation, start: u64, seeds: u64, options: &Options) -> O
         }
     });
     set(None);
-    let noticed = noticed.into_inner().expect("no thread panics while it is held");
-    noticed.map(|(seed, violation)| (seed, seed - start + 1, violation))
+    let (seed, violation) = noticed.into_inner().expect("no thread panics while it is held")?;
+    let sane = run_one(seed, is_threaded, options);
+    sane.is_empty().then_some((seed, seed - start + 1, violation))
+}
+
+fn run_one(seed: u64, is_threaded: bool, options: &Options) -> Vec<Violation> {
+    if is_threaded { threads::run(seed) } else { drive::run(seed, options).violations }
 }

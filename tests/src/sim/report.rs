@@ -156,6 +156,8 @@ pub struct Report {
     pub carried: u64,
     /// Segments deleted.
     pub trimmed: u64,
+    /// How often the journal was seen above its first watermark.
+    pub watermarks: u64,
     /// Virtual milliseconds.
     pub virtual_ms: u64,
     /// Digest of the whole ledger.
@@ -182,8 +184,8 @@ impl fmt::Display for Report {
         )?;
         write!(
             f,
-            "  starts={} offered={} carried={} trimmed={} virtual_ms={} digest={:016x}",
-            self.starts, self.offered, self.carried, self.trimmed, self.virtual_ms, self.digest
+            "  starts={} offered={} carried={} trimmed={} watermarks={} virtual_ms={} digest={:016x}",
+            self.starts, self.offered, self.carried, self.trimmed, self.watermarks, self.virtual_ms, self.digest
         )?;
         for violation in self.violations.iter().take(8) {
             write!(f, "\n  VIOLATION {}: {}", violation.check, violation.found)?;
@@ -212,6 +214,8 @@ pub struct Totals {
     pub carried: u64,
     /// Segments trimmed.
     pub trimmed: u64,
+    /// How often a journal was seen above its first watermark.
+    pub watermarks: u64,
     /// Virtual time.
     pub virtual_ms: u64,
     /// Seeds with violations.
@@ -235,6 +239,7 @@ impl Totals {
         self.offered += report.offered;
         self.carried += report.carried;
         self.trimmed += report.trimmed;
+        self.watermarks += report.watermarks;
         self.virtual_ms += report.virtual_ms;
         if !report.violations.is_empty() {
             self.failed.push(report.seed);
@@ -269,6 +274,7 @@ impl fmt::Display for Totals {
             f,
             "(lost, duplicate and reordered are those that the lane allows or that were handed over as maybe sent)"
         )?;
-        write!(f, "carried={} trimmed={} failed={:?}", self.carried, self.trimmed, self.failed)
+        let Self { carried, trimmed, watermarks, failed, .. } = self;
+        write!(f, "carried={carried} trimmed={trimmed} watermarks={watermarks} failed={failed:?}")
     }
 }
