@@ -2,13 +2,13 @@
 
 use fluxrig_actors::{About, Catalog, Category, Maturity};
 
-use crate::{FileSink, Generator, Log, Mapping};
+use crate::{FileSink, Generator, IoIso8583, IoTcp, Log, Mapping};
 
 /// Every gear we ship, in the order the manual lists them.
 ///
 /// ```
 /// let names: Vec<_> = fluxrig_gears::standard().manifests().map(|gear| gear.type_name).collect();
-/// assert_eq!(names, ["map", "log", "generator", "file"]);
+/// assert_eq!(names, ["map", "log", "generator", "file", "io_tcp", "io_iso8583"]);
 /// ```
 #[must_use]
 pub fn standard() -> Catalog {
@@ -17,6 +17,8 @@ pub fn standard() -> Catalog {
         .with::<Log>(About { category: Category::Observability, maturity: Maturity::Preview })
         .with_endpoint::<Generator>(About { category: Category::Io, maturity: Maturity::Preview })
         .with_endpoint::<FileSink>(About { category: Category::Io, maturity: Maturity::Preview })
+        .with_endpoint::<IoTcp>(About { category: Category::Io, maturity: Maturity::Preview })
+        .with_endpoint::<IoIso8583>(About { category: Category::Io, maturity: Maturity::Preview })
 }
 
 #[cfg(test)]

@@ -5,10 +5,13 @@ mod catalog;
 
 mod file;
 mod generator;
+mod io_iso8583;
+mod io_tcp;
 mod log;
 mod map;
 
 mod literal;
+mod net;
 
 #[cfg(test)]
 mod tests;
@@ -16,5 +19,8 @@ mod tests;
 pub use catalog::standard;
 pub use file::{FileSink, Flush};
 pub use generator::{Generator, Rate, RateError};
+pub use io_iso8583::{IoIso8583, Iso8583Config, Iso8583Framing};
+pub use io_tcp::{IoTcp, TcpConfig, TcpFraming};
 pub use log::{Level, Log};
 pub use map::{Mapping, MappingError, Missing, PlaceError};
+pub use net::{BackoffMs, Bound, LengthPrefix, Mode, NetError};
