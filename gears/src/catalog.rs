@@ -2,18 +2,19 @@
 
 use fluxrig_actors::{About, Catalog, Category, Maturity};
 
-use crate::{FileSink, Generator, IoIso8583, IoTcp, Log, Mapping};
+use crate::{Conductor, FileSink, Generator, IoIso8583, IoTcp, Log, Mapping};
 
 /// Every gear we ship, in the order the manual lists them.
 ///
 /// ```
 /// let names: Vec<_> = fluxrig_gears::standard().manifests().map(|gear| gear.type_name).collect();
-/// assert_eq!(names, ["map", "log", "generator", "file", "io_tcp", "io_iso8583"]);
+/// assert_eq!(names, ["map", "conductor", "log", "generator", "file", "io_tcp", "io_iso8583"]);
 /// ```
 #[must_use]
 pub fn standard() -> Catalog {
     Catalog::new()
         .with::<Mapping>(About { category: Category::Logic, maturity: Maturity::Preview })
+        .with::<Conductor>(About { category: Category::Logic, maturity: Maturity::Preview })
         .with::<Log>(About { category: Category::Observability, maturity: Maturity::Preview })
         .with_endpoint::<Generator>(About { category: Category::Io, maturity: Maturity::Preview })
         .with_endpoint::<FileSink>(About { category: Category::Io, maturity: Maturity::Preview })

@@ -3,6 +3,7 @@
 
 mod catalog;
 
+mod conductor;
 mod file;
 mod generator;
 mod io_iso8583;
@@ -17,6 +18,7 @@ mod net;
 mod tests;
 
 pub use catalog::standard;
+pub use conductor::{Conductor, ConductorError, PredicateError};
 pub use file::{FileSink, Flush};
 pub use generator::{Generator, Rate, RateError};
 pub use io_iso8583::{IoIso8583, Iso8583Config, Iso8583Framing};

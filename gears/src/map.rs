@@ -1,7 +1,7 @@
 //! `map`: sets, copies, renames and drops fields of a message, in the order its configuration lists.
 //! It decides nothing: a gear that has to choose is another gear.
 
-mod place;
+pub(crate) mod place;
 
 use fluxrig_actors::prelude::*;
 use fluxrig_actors::protocol::FieldError;

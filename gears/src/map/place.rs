@@ -11,7 +11,7 @@ use super::MappingError;
 
 /// A place in a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// A value in the business fields.
     Data(FieldPath),
     /// A context text. Keys are flat: a dot in one is part of its name.
@@ -46,21 +46,21 @@ pub enum PlaceError {
 }
 
 impl Place {
-    pub(super) fn get(&self, msg: &FluxMsg) -> Option<Value> {
+    pub(crate) fn get(&self, msg: &FluxMsg) -> Option<Value> {
         match self {
             Self::Data(path) => msg.data.get(path).cloned(),
             Self::Meta(key) => msg.meta.get(key).map(Value::from),
         }
     }
 
-    pub(super) fn take(&self, msg: &mut FluxMsg) -> Option<Value> {
+    pub(crate) fn take(&self, msg: &mut FluxMsg) -> Option<Value> {
         match self {
             Self::Data(path) => msg.data.remove(path),
             Self::Meta(key) => msg.meta.remove(key).map(Value::from),
         }
     }
 
-    pub(super) fn put(&self, msg: &mut FluxMsg, value: Value) -> Result<(), MappingError> {
+    pub(crate) fn put(&self, msg: &mut FluxMsg, value: Value) -> Result<(), MappingError> {
         match self {
             Self::Data(path) => msg.data.set(path, value)?,
             Self::Meta(key) => drop(msg.meta.set(key.clone(), self.text(&value)?)),
@@ -69,7 +69,7 @@ impl Place {
     }
 
     /// Whether a value of this kind can be here.
-    pub(super) fn check(&self, value: &Value) -> Result<(), MappingError> {
+    pub(crate) fn check(&self, value: &Value) -> Result<(), MappingError> {
         match self {
             Self::Data(_) => Ok(()),
             Self::Meta(_) => self.text(value).map(drop),

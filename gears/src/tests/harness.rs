@@ -174,7 +174,7 @@ pub(crate) async fn check_cases(type_name: &'static str) {
         keys.extend(case["config"].as_object().into_iter().flat_map(|config| config.keys().cloned()));
         errors.push_str(outcome["error"].as_str().unwrap_or_default());
         let case = case.as_object_mut().unwrap();
-        case.retain(|key, _| ["about", "config", "in", "stop_after_ms"].contains(&key.as_str()));
+        case.retain(|key, _| ["about", "config", "in", "links", "tallied", "stop_after_ms"].contains(&key.as_str()));
         case.extend(outcome.as_object().unwrap().clone());
         check_file(path, &format!("{}\n", serde_json::to_string_pretty(&case).unwrap()));
     }
@@ -199,15 +199,19 @@ async fn run(type_name: &'static str, case: &Json) -> Json {
     let guard = logged.start();
     let ports = built.ports();
     let mut rig = Rig::new("case").world(Arc::new(SimWorld::new(1))).built("gear", built);
-    for input in &ports.inputs {
+    let msgs: Vec<Timed> = case["in"].as_array().into_iter().flatten().zip(0..).map(Timed::read).collect();
+    for (idx, input) in ports.inputs.iter().enumerate() {
         let name = format!("source-{}", input.name);
-        let msgs = case["in"].as_array().unwrap().iter().zip(0..).map(|(input, number)| read(input, number)).collect();
-        rig = rig.endpoint(&name, Source(msgs)).turbo(&name, &format!("gear.{}", input.name));
+        // A message that names no port goes into the first one.
+        let is_here = |timed: &&Timed| timed.port.as_ref().map_or(idx == 0, |port| *port == input.name);
+        let msgs = msgs.iter().filter(is_here).cloned().collect();
+        rig = rig.endpoint(&name, TimedSource(msgs)).turbo(&name, &format!("gear.{}", input.name));
     }
     let mut sinks = Vec::new();
     for output in &ports.outputs {
         let (name, sink) = (format!("sink-{}", output.name), Collected::default());
-        rig = rig.endpoint(&name, sink.clone()).turbo(&format!("gear.{}", output.name), &name);
+        let linked = Linked { sink: sink.clone(), news: link_news(case, &name) };
+        rig = rig.endpoint(&name, linked).turbo(&format!("gear.{}", output.name), &name);
         sinks.push((output.name.clone(), sink));
     }
     let rig = rig.start().await.unwrap();
@@ -217,10 +221,16 @@ async fn run(type_name: &'static str, case: &Json) -> Json {
     }
     let rejected: Vec<String> =
         rig.dead_letters().unwrap().into_iter().map(|letter| letter.reason.to_string()).collect();
+    let tallies = rig.tallies();
     rig.stop(Duration::from_secs(1)).await;
     drop(guard);
 
     let mut outcome = json!({});
+    if case["tallied"] == true {
+        for (_, series, label, count) in tallies.into_iter().filter(|(_, _, _, count)| *count > 0) {
+            outcome["tallies"][format!("{series} {label}")] = count.into();
+        }
+    }
     for (port, sink) in &sinks {
         let is_source = ports.inputs.is_empty();
         outcome[port.as_str()] = sink.msgs().iter().map(|msg| show(msg, is_source)).collect();
@@ -249,10 +259,93 @@ fn read(input: &Json, number: u64) -> FluxMsg {
         msg.data.insert_key(key.as_str(), value);
     }
     msg.raw = input["raw"].as_str().map(|raw| raw.as_bytes().to_vec().into());
+    msg.return_to = input["return"].as_str().map(|address| address.as_bytes().to_vec().into());
+    msg.expires = input["expires_ms"].as_i64().map(|ms| WORLD_NS + ms * 1_000_000);
     if input["probe"] == true {
         msg.set_flags(Flags::PROBE);
     }
+    if input["maybe_sent"] == true {
+        msg.set_flags(Flags::MAYBE_SENT);
+    }
     msg
+}
+
+/// When the world of a case begins.
+const WORLD_NS: i64 = 1_750_000_000_000_000_000;
+
+/// A message of a case with `port`, the input that it goes into, and `at_ms`, when.
+#[derive(Clone)]
+struct Timed {
+    at: Duration,
+    port: Option<String>,
+    msg: FluxMsg,
+}
+
+impl Timed {
+    fn read((input, number): (&Json, u64)) -> Self {
+        let at = Duration::from_millis(input["at_ms"].as_u64().unwrap_or(0));
+        Self { at, port: input["port"].as_str().map(str::to_owned), msg: read(input, number) }
+    }
+}
+
+/// Lets messages in, each at its time, then ends.
+struct TimedSource(Vec<Timed>);
+
+impl Endpoint for TimedSource {
+    const TYPE: &'static str = "test_timed_source";
+
+    fn ports(&self) -> Ports {
+        Ports::source()
+    }
+
+    async fn run(self: Arc<Self>, io: Io) -> Result<(), GearError> {
+        let start = tokio::time::Instant::now();
+        let mut left = self.0.as_slice();
+        while let Some(first) = left.first() {
+            // What comes at the same time comes in one go.
+            let (now, later) = left.split_at(left.iter().take_while(|timed| timed.at == first.at).count());
+            tokio::time::sleep_until(start + first.at).await;
+            let mut msgs = now.iter().map(|timed| timed.msg.clone()).collect();
+            io.door().admit_all(&mut msgs).await.map_err(|refused| GearError::broken(refused.to_string()))?;
+            left = later;
+        }
+        Ok(())
+    }
+}
+
+/// What a sink tells of its link in a case: `links: [{ endpoint, at_ms, is_up }]`.
+fn link_news(case: &Json, endpoint: &str) -> Vec<(Duration, bool)> {
+    let news = case["links"].as_array().into_iter().flatten().filter(|link| link["endpoint"] == endpoint);
+    news.map(|link| (Duration::from_millis(link["at_ms"].as_u64().unwrap_or(0)), link["is_up"] == true)).collect()
+}
+
+/// A sink that tells of its link.
+struct Linked {
+    sink: Collected,
+    news: Vec<(Duration, bool)>,
+}
+
+impl Endpoint for Linked {
+    const TYPE: &'static str = "test_linked_sink";
+
+    fn ports(&self) -> Ports {
+        Ports::sink()
+    }
+
+    async fn run(self: Arc<Self>, io: Io) -> Result<(), GearError> {
+        let start = tokio::time::Instant::now();
+        let tell = async {
+            for (at, is_up) in &self.news {
+                tokio::time::sleep_until(start + *at).await;
+                if *is_up { io.link_up() } else { io.link_down("told so") }
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            result = Arc::new(self.sink.clone()).run(io.clone()) => result,
+            () = tell => Ok(()),
+        }
+    }
 }
 
 fn show(msg: &FluxMsg, is_timed: bool) -> Json {
@@ -265,9 +358,18 @@ fn show(msg: &FluxMsg, is_timed: bool) -> Json {
     if let Some(raw) = &msg.raw {
         shown["raw"] = std::str::from_utf8(raw).unwrap().into();
     }
+    if let Some(address) = &msg.return_to {
+        shown["return"] = std::str::from_utf8(address).unwrap().into();
+    }
+    // Messages of a case are numbered by their ids.
+    if let Some(number) = msg.reference.and_then(|reference| reference.unix_ms()) {
+        shown["ref_of_in"] = (number - 1_700_000_000_000).into();
+    }
+    if let Some(expires) = msg.expires {
+        shown["expires_ms"] = ((expires - WORLD_NS) / 1_000_000).into();
+    }
     if is_timed {
-        // The world of a case begins at this time.
-        shown["at_ms"] = ((msg.ts - 1_750_000_000_000_000_000) / 1_000_000).into();
+        shown["at_ms"] = ((msg.ts - WORLD_NS) / 1_000_000).into();
     }
     shown
 }

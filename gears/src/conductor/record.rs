@@ -1,0 +1,292 @@
+//! What is kept of one transaction, as bytes: in the table and, the same bytes, in the durable state.
+//! Read defensively: a record of another layout, or a broken one, is told and never a panic.
+
+use bytes::Bytes;
+use fluxrig_actors::protocol::{Blob, FluxId, FluxMsg, Int, SmolStr, Trace, Value};
+
+use super::fields::{Fields, Seen};
+use super::key::Mti;
+use crate::map::place::Place;
+
+/// Of one transaction at most so many bytes of fields are kept; further fields are left out.
+const KEPT_BYTES_MAX: usize = 4096;
+
+/// First byte of a record. A number is never given a second meaning.
+const OPEN: u8 = 1;
+const ANSWERED: u8 = 2;
+const TIMED_OUT: u8 = 3;
+
+/// A request that waits for its reply.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Open {
+    pub(super) asker: Asker,
+    /// Past it nothing is sent any more; a report names it.
+    pub(super) expires: i64,
+    /// Where it was sent.
+    pub(super) destination: SmolStr,
+    pub(super) kept: Kept,
+}
+
+/// The request as it came last, and where its answer goes.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Asker {
+    pub(super) id: FluxId,
+    pub(super) trace: Trace,
+    pub(super) return_to: Option<Bytes>,
+}
+
+/// A transaction that has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Done {
+    /// When, ns since the Unix epoch.
+    pub(super) at: i64,
+    /// What of the answer is said again; `None` when there was none in time.
+    pub(super) answer: Option<Kept>,
+}
+
+/// Fields of a message by the position of their place in a list.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Kept {
+    pub(super) mti: Option<Mti>,
+    pub(super) values: Vec<(u8, Value)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Record {
+    Open(Open),
+    Done(Done),
+}
+
+/// A list of places, and a number that tells it from other lists.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    list: Vec<Place>,
+    fields: Fields,
+    /// The first ones are those of the key.
+    keys: usize,
+    /// The first one that is kept.
+    from: usize,
+    layout: u32,
+}
+
+impl Places {
+    /// Places of the key, and the others. Those of the key are kept, or not.
+    pub(super) fn new(key: &[Place], others: Vec<Place>, is_key_kept: bool) -> Self {
+        let mut list = key.to_vec();
+        list.extend(others);
+        let mut hasher = blake3::Hasher::new();
+        for place in &list {
+            hasher.update(place.to_string().as_bytes());
+            hasher.update(&[0]);
+        }
+        let mut layout = [0; 4];
+        layout.copy_from_slice(&hasher.finalize().as_bytes()[..4]);
+        let (keys, from) = (key.len(), if is_key_kept { 0 } else { key.len() });
+        Self { fields: Fields::new(&list), list, keys, from, layout: u32::from_le_bytes(layout) }
+    }
+
+    /// What a message has at these places.
+    pub(super) fn look<'a>(&self, msg: &'a FluxMsg) -> Vec<Seen<'a>> {
+        self.fields.look(msg)
+    }
+
+    /// Of that, what the key is made of.
+    pub(super) fn key<'a, 'm>(&self, seen: &'a [Seen<'m>]) -> &'a [Seen<'m>] {
+        &seen[..self.keys]
+    }
+
+    /// Writes what was seen at these places.
+    fn write(&self, seen: &[Seen<'_>], mti: Option<Mti>, into: &mut Vec<u8>) {
+        into.extend_from_slice(&self.layout.to_le_bytes());
+        into.extend_from_slice(&mti.unwrap_or_default());
+        let limit = into.len() + KEPT_BYTES_MAX;
+        for (idx, field) in (0u8..).zip(seen).skip(self.from) {
+            match field {
+                Seen::Text(text) => write_value(idx, b't', text.as_bytes(), limit, into),
+                Seen::Value(Value::Bytes(bytes)) => write_value(idx, b'b', bytes, limit, into),
+                Seen::Value(Value::Int(int)) => write_value(idx, b'i', &i128::from(*int).to_le_bytes(), limit, into),
+                Seen::Value(Value::Bool(is_true)) => write_value(idx, b'?', &[u8::from(*is_true)], limit, into),
+                Seen::Value(_) | Seen::Nothing => {}
+            }
+        }
+    }
+
+    /// What a message that is at hand has at these places, as if it had been kept.
+    pub(super) fn kept_of(&self, msg: &FluxMsg, mti: Option<Mti>) -> Kept {
+        let mut bytes = Vec::new();
+        self.write(&self.look(msg), mti, &mut bytes);
+        Reader(&bytes).kept(self).unwrap_or_default()
+    }
+
+    /// Puts what was kept into a message.
+    pub(super) fn restore(&self, kept: &Kept, msg: &mut FluxMsg) {
+        for (idx, value) in &kept.values {
+            if let Some(place) = self.list.get(usize::from(*idx)) {
+                // The value stood there before, so nothing but a map is on the way in a message of the same shape;
+                // where the shape is another one, the field is left out.
+                drop(place.put(msg, value.clone()));
+            }
+        }
+    }
+}
+
+fn write_value(idx: u8, tag: u8, bytes: &[u8], limit: usize, into: &mut Vec<u8>) {
+    if into.len() + bytes.len() + 4 > limit {
+        return;
+    }
+    into.extend_from_slice(&[idx, tag]);
+    into.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
+    into.extend_from_slice(bytes);
+}
+
+/// What an open request is written from.
+pub(super) struct Opening<'a> {
+    pub(super) msg: &'a FluxMsg,
+    pub(super) seen: &'a [Seen<'a>],
+    pub(super) mti: Option<Mti>,
+    pub(super) expires: i64,
+    pub(super) destination: &'a str,
+}
+
+/// The bytes of an open request.
+pub(super) fn open(opening: &Opening<'_>, places: &Places) -> Blob {
+    let Opening { msg, seen, mti, expires, destination } = opening;
+    let mut bytes = Vec::with_capacity(192);
+    bytes.push(OPEN);
+    bytes.extend_from_slice(&msg.id.0);
+    bytes.extend_from_slice(&msg.trace.trace_id);
+    bytes.extend_from_slice(&msg.trace.span_id);
+    bytes.push(msg.trace.flags);
+    bytes.push(u8::from(msg.return_to.is_some()));
+    write_short(msg.return_to.as_deref().unwrap_or_default(), &mut bytes);
+    bytes.extend_from_slice(&expires.to_le_bytes());
+    write_short(destination.as_bytes(), &mut bytes);
+    places.write(seen, *mti, &mut bytes);
+    bytes.into()
+}
+
+/// The bytes of a transaction that was answered with these fields.
+pub(super) fn answered(at: i64, seen: &[Seen<'_>], mti: Option<Mti>, places: &Places) -> Blob {
+    let mut bytes = Vec::with_capacity(64);
+    bytes.push(ANSWERED);
+    bytes.extend_from_slice(&at.to_le_bytes());
+    places.write(seen, mti, &mut bytes);
+    bytes.into()
+}
+
+/// The bytes of a transaction that got no answer.
+pub(super) fn timed_out(at: i64) -> Blob {
+    let mut bytes = [0; 9];
+    bytes[0] = TIMED_OUT;
+    bytes[1..].copy_from_slice(&at.to_le_bytes());
+    Blob::from(bytes.as_slice())
+}
+
+fn write_short(bytes: &[u8], into: &mut Vec<u8>) {
+    let len = bytes.len().min(usize::from(u16::MAX));
+    into.extend_from_slice(&(len as u16).to_le_bytes());
+    into.extend_from_slice(&bytes[..len]);
+}
+
+/// Whether a value of the durable state is that of an open request.
+pub(super) fn open_in(value: Option<Value>) -> Option<Blob> {
+    match value {
+        Some(Value::Bytes(bytes)) if bytes.first() == Some(&OPEN) => Some(bytes),
+        _ => None,
+    }
+}
+
+/// Who asked, from the bytes of an open request: what a reply needs, and no more is read.
+pub(super) fn asker(bytes: &[u8]) -> Option<Asker> {
+    let mut reader = Reader(bytes);
+    if reader.array::<1>()?[0] == OPEN { reader.asker() } else { None }
+}
+
+/// The places of requests and of answers.
+#[derive(Clone, Debug)]
+pub(super) struct Layouts {
+    pub(super) request: Places,
+    pub(super) answer: Places,
+}
+
+impl Layouts {
+    /// What the bytes say, or `None` when they are no record.
+    pub(super) fn read(&self, bytes: &[u8]) -> Option<Record> {
+        let mut reader = Reader(bytes);
+        match reader.array::<1>()?[0] {
+            OPEN => {
+                let asker = reader.asker()?;
+                let expires = i64::from_le_bytes(reader.array()?);
+                let destination = SmolStr::new(std::str::from_utf8(reader.short()?).ok()?);
+                let kept = reader.kept(&self.request)?;
+                Some(Record::Open(Open { asker, expires, destination, kept }))
+            }
+            ANSWERED => {
+                let at = i64::from_le_bytes(reader.array()?);
+                let answer = Some(reader.kept(&self.answer)?);
+                Some(Record::Done(Done { at, answer }))
+            }
+            TIMED_OUT => {
+                let at = i64::from_le_bytes(reader.array()?);
+                reader.0.is_empty().then_some(Record::Done(Done { at, answer: None }))
+            }
+            _ => None,
+        }
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*head)
+    }
+
+    fn slice(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(head)
+    }
+
+    fn short(&mut self) -> Option<&'a [u8]> {
+        let len = u16::from_le_bytes(self.array()?);
+        self.slice(len.into())
+    }
+
+    fn asker(&mut self) -> Option<Asker> {
+        let id = FluxId(self.array()?);
+        let (trace_id, span_id) = (self.array()?, self.array()?);
+        let mut trace = Trace::default();
+        (trace.trace_id, trace.span_id, trace.flags) = (trace_id, span_id, self.array::<1>()?[0]);
+        let has_return = self.array::<1>()?[0] == 1;
+        let address = self.short()?;
+        Some(Asker { id, trace, return_to: has_return.then(|| Bytes::copy_from_slice(address)) })
+    }
+
+    /// The rest of the record. Fields that were kept for another list of places are read and left out.
+    fn kept(&mut self, places: &Places) -> Option<Kept> {
+        let layout = u32::from_le_bytes(self.array()?);
+        let mti: Mti = self.array()?;
+        let mut kept = Kept { mti: (mti != [0; 4]).then_some(mti), values: Vec::new() };
+        while !self.0.is_empty() {
+            let [idx, tag] = self.array()?;
+            let bytes = self.short()?;
+            let value = match tag {
+                b't' => Value::from(std::str::from_utf8(bytes).ok()?),
+                b'b' => Value::from(bytes),
+                b'i' => Int::try_from(i128::from_le_bytes(bytes.try_into().ok()?)).ok()?.into(),
+                b'?' => Value::from(bytes == [1]),
+                _ => return None,
+            };
+            if layout == places.layout {
+                kept.values.push((idx, value));
+            }
+        }
+        Some(kept)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! What a conductor remembers: open requests and ended ones by their key, the destinations, and what it counts.
+//! All of it is bounded, and whatever is durable can be read back from the records.
+
+use std::collections::{HashMap, VecDeque};
+
+use fluxrig_actors::protocol::{Blob, SmolStr};
+use fluxrig_actors::{Tallies, Tally};
+
+use super::key::Key;
+use super::route::Peer;
+
+/// What a conductor remembers between messages.
+#[derive(Debug, Default)]
+pub struct Table {
+    slots: HashMap<Key, Slot>,
+    /// Keys of ended transactions, oldest first. One whose transaction was opened anew is skipped when its turn comes.
+    ended: VecDeque<(i64, Key)>,
+    open: usize,
+    pub(super) peers: Vec<Peer>,
+    /// Whose turn it is, for each `round_robin`.
+    pub(super) cursors: Vec<usize>,
+    /// The request that was opened last, with the name of its record, until it is seen that its commit was made.
+    pub(super) unproven: Option<(Key, SmolStr)>,
+    /// Names of records that cannot be read: removed with the next commit.
+    pub(super) broken: Vec<SmolStr>,
+    /// The parts of the key of the message at hand.
+    pub(super) buffer: Vec<u8>,
+    pub(super) counts: Counts,
+}
+
+/// One transaction.
+#[derive(Clone, Debug)]
+pub(super) enum Slot {
+    Open(OpenSlot),
+    Done(DoneSlot),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct OpenSlot {
+    pub(super) record: Blob,
+    pub(super) expires: i64,
+    /// `None` where the configuration has no such destination any more.
+    pub(super) destination: Option<usize>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct DoneSlot {
+    pub(super) at: i64,
+    pub(super) record: Blob,
+    /// Whether it stands in the durable state as well.
+    pub(super) is_durable: bool,
+}
+
+impl Table {
+    pub(super) fn new(peers: Vec<Peer>, cursors: usize, counts: Counts) -> Self {
+        Self { peers, cursors: vec![0; cursors], counts, ..Self::default() }
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<&Slot> {
+        self.slots.get(&key)
+    }
+
+    /// Requests that wait for their reply.
+    pub(super) fn open(&self) -> usize {
+        self.open
+    }
+
+    /// A request is open, or open with another record.
+    pub(super) fn insert_open(&mut self, key: Key, slot: OpenSlot) {
+        self.open += 1;
+        if let Some(idx) = slot.destination {
+            self.peers[idx].open += 1;
+        }
+        if let Some(Slot::Open(old)) = self.slots.insert(key, Slot::Open(slot)) {
+            self.close(&old);
+        }
+    }
+
+    /// Takes out an open request.
+    pub(super) fn take_open(&mut self, key: Key) -> Option<OpenSlot> {
+        match self.slots.remove(&key)? {
+            Slot::Open(slot) => {
+                self.close(&slot);
+                Some(slot)
+            }
+            done @ Slot::Done(_) => {
+                self.slots.insert(key, done);
+                None
+            }
+        }
+    }
+
+    fn close(&mut self, slot: &OpenSlot) {
+        self.open -= 1;
+        if let Some(idx) = slot.destination {
+            self.peers[idx].open -= 1;
+        }
+    }
+
+    /// A transaction has ended. Gives what was open until now.
+    pub(super) fn insert_done(&mut self, key: Key, slot: DoneSlot) -> Option<OpenSlot> {
+        self.ended.push_back((slot.at, key));
+        match self.slots.insert(key, Slot::Done(slot)) {
+            Some(Slot::Open(old)) => {
+                self.close(&old);
+                Some(old)
+            }
+            Some(Slot::Done(_)) | None => None,
+        }
+    }
+
+    /// Forgets the oldest ended transaction, if there are more than `max` or it ended before `until`. Says its key when
+    /// its record must be removed as well, and `None` when there was nothing to forget.
+    pub(super) fn forget(&mut self, max: usize, until: i64) -> Option<Option<Key>> {
+        let &(at, key) = self.ended.front()?;
+        if self.ended.len() <= max && at >= until {
+            return None;
+        }
+        self.ended.pop_front();
+        match self.slots.get(&key) {
+            Some(Slot::Done(slot)) if slot.at == at => {
+                let is_durable = slot.is_durable;
+                self.slots.remove(&key);
+                Some(is_durable.then_some(key))
+            }
+            _ => Some(None),
+        }
+    }
+
+    /// After a restart the ended ones come in any order.
+    pub(super) fn sort_ended(&mut self) {
+        self.ended.make_contiguous().sort_unstable_by_key(|(at, _)| *at);
+    }
+}
+
+/// What it counts.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) answered: Tally,
+    pub(super) expired: Tally,
+    pub(super) undeliverable: Tally,
+    pub(super) format: Tally,
+    pub(super) no_route: Tally,
+    pub(super) no_destination: Tally,
+    pub(super) overload: Tally,
+    pub(super) forwarded: Tally,
+    pub(super) duplicates: Tally,
+    pub(super) repeats: Tally,
+    pub(super) unmatched: Tally,
+    pub(super) broken_records: Tally,
+    /// Per destination.
+    pub(super) peers: Vec<PeerCounts>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct PeerCounts {
+    pub(super) sent: Tally,
+    pub(super) answered: Tally,
+    pub(super) unanswered: Tally,
+}
+
+impl Counts {
+    pub(super) fn new<'a>(tallies: &Tallies, destinations: impl Iterator<Item = &'a str>) -> Self {
+        let outcome = |label| tallies.tally("outcomes", label);
+        let refusal = |label| tallies.tally("refusals", label);
+        let other = |label| tallies.tally("messages", label);
+        let peer = |name| PeerCounts {
+            sent: tallies.tally("requests_sent", name),
+            answered: tallies.tally("requests_answered", name),
+            unanswered: tallies.tally("requests_unanswered", name),
+        };
+        Self {
+            answered: outcome("answered"),
+            expired: outcome("expired"),
+            undeliverable: outcome("undeliverable"),
+            format: refusal("format"),
+            no_route: refusal("no_route"),
+            no_destination: refusal("no_destination"),
+            overload: refusal("overload"),
+            forwarded: other("forwarded"),
+            duplicates: other("duplicate"),
+            repeats: other("repeat"),
+            unmatched: other("unmatched"),
+            broken_records: other("broken_record"),
+            peers: destinations.map(peer).collect(),
+        }
+    }
+}
