@@ -42,12 +42,14 @@ impl Default for Supervision {
 }
 
 /// What a part of a rig is.
+#[derive(Clone)]
 pub(crate) enum Role {
     Gear(Arc<dyn AnyGear>),
     Endpoint(Arc<dyn AnyEndpoint>),
 }
 
 /// One gear or endpoint, as the rig was told.
+#[derive(Clone)]
 pub(crate) struct Part {
     pub(crate) name: SmolStr,
     pub(crate) role: Role,
@@ -71,6 +73,7 @@ impl Part {
 }
 
 /// A wire as the rig was told: `gear.port`, or `gear` for its first port.
+#[derive(Clone)]
 pub(crate) struct WireAsk {
     pub(crate) from: String,
     pub(crate) to: String,
@@ -514,13 +517,42 @@ fn check_parts(parts: &[Part], lines: &[Line], errors: &mut Vec<PlanError>) -> V
 /// Finds output ports from which a walk through gears alone comes back. Coming back to the gear is not enough: its
 /// reply port may feed other outputs only, and then no message runs for ever.
 fn check_cycles(parts: &[Part], lines: &[Line], errors: &mut Vec<PlanError>) {
+    let suspects = behind_cycles(parts, lines);
     for (start, part) in parts.iter().enumerate().filter(|(_, part)| !part.is_endpoint()) {
-        if (0..part.ports.outputs.len()).any(|port_idx| comes_back(parts, lines, (start, port_idx))) {
+        let mut ports = (0..part.ports.outputs.len()).map(|port_idx| (start, port_idx));
+        if ports.any(|port| suspects.contains(&port) && comes_back(parts, lines, port)) {
             errors.push(PlanError::Cycle { gear: part.name.clone() });
             // One gear of the cycle names it; the others would only repeat it.
             return;
         }
     }
+}
+
+/// Output ports of gears that are on a cycle or behind one: what is left when ports that nothing left feeds are taken
+/// away again and again. One pass over all wires, where walking from every port would be one for each.
+fn behind_cycles(parts: &[Part], lines: &[Line]) -> BTreeSet<(usize, usize)> {
+    let mut next: HashMap<(usize, usize), Vec<(usize, usize)>> = HashMap::new();
+    let mut feeders: HashMap<(usize, usize), usize> = HashMap::new();
+    for line in lines.iter().filter(|line| !parts[line.from.0].is_endpoint() && !parts[line.to.0].is_endpoint()) {
+        let (to, input_idx) = line.to;
+        for port_idx in (0..parts[to].ports.outputs.len()).filter(|&idx| parts[to].ports.feeds(input_idx, idx)) {
+            next.entry(line.from).or_default().push((to, port_idx));
+            *feeders.entry((to, port_idx)).or_default() += 1;
+        }
+    }
+    let mut left: BTreeSet<(usize, usize)> = next.keys().chain(feeders.keys()).copied().collect();
+    let mut free: Vec<(usize, usize)> = left.iter().filter(|port| !feeders.contains_key(port)).copied().collect();
+    while let Some(port) = free.pop() {
+        left.remove(&port);
+        for fed in next.get(&port).into_iter().flatten() {
+            let count = feeders.get_mut(fed).expect("whatever is fed was counted");
+            *count -= 1;
+            if *count == 0 {
+                free.push(*fed);
+            }
+        }
+    }
+    left
 }
 
 fn comes_back(parts: &[Part], lines: &[Line], start: (usize, usize)) -> bool {

@@ -337,11 +337,15 @@ impl Rig {
         self
     }
 
-    /// Checks the rig to the end, recovers its journal and starts it.
+    /// Checks the rig to the end and starts nothing.
     ///
     /// # Errors
-    /// See [`RigError`]; nothing runs then, and the journal is as it was.
-    pub async fn start(self) -> Result<RunningRig, RigError> {
+    /// Everything that is wrong with it.
+    pub fn check(&self) -> Result<(), PlanErrors> {
+        self.plan().map(drop)
+    }
+
+    fn plan(&self) -> Result<Plan, PlanErrors> {
         let mut errors = Vec::new();
         if let Err(error) = self.settings.limits.validate() {
             errors.push(PlanError::Limits { reason: error.to_string() });
@@ -357,15 +361,22 @@ impl Rig {
                 expected: "at least `batch_max`",
             });
         }
-        let plan = Plan::check(self.parts, self.asks, self.journal.is_some());
-        let plan = match plan {
-            Ok(plan) if errors.is_empty() => plan,
-            Ok(_) => return Err(PlanErrors(errors).into()),
+        match Plan::check(self.parts.clone(), self.asks.clone(), self.journal.is_some()) {
+            Ok(plan) if errors.is_empty() => Ok(plan),
+            Ok(_) => Err(PlanErrors(errors)),
             Err(PlanErrors(mut more)) => {
                 errors.append(&mut more);
-                return Err(PlanErrors(errors).into());
+                Err(PlanErrors(errors))
             }
-        };
+        }
+    }
+
+    /// Checks the rig to the end, recovers its journal and starts it.
+    ///
+    /// # Errors
+    /// See [`RigError`]; nothing runs then, and the journal is as it was.
+    pub async fn start(self) -> Result<RunningRig, RigError> {
+        let plan = self.plan()?;
         build::Build {
             name: self.name,
             settings: self.settings,

@@ -1,0 +1,296 @@
+//! Commands and their arguments; each command has a module of its own that does it and says the exit code.
+
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use fluxrig_rack::exit;
+
+mod ask;
+mod check;
+mod gears;
+mod journal;
+mod run;
+mod time;
+
+/// Durable actor runtime: gears, wires and nodes, supervised.
+#[derive(Debug, Parser)]
+#[command(name = "fluxrig", version, disable_help_subcommand = true, after_help = EXIT_CODES)]
+struct Cli {
+    /// Least level of log events: error, warn, info, debug, trace, or a filter like `info,fluxrig_rack=debug`.
+    #[arg(long, global = true, env = "FLUXRIG_LOG", default_value = "info", value_name = "LEVEL")]
+    log_level: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 65 damaged journal, 69 no running rack, \
+    73 data directory locked or not writable, 75 try again, 78 bad config, 98 address in use.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs a scenario until SIGTERM or SIGINT, then drains it; a second signal ends it at once.
+    Run(RunArgs),
+    /// Checks scenarios and says everything that is wrong with them.
+    Lint(LintArgs),
+    /// Prints a scenario as a graph.
+    Graph {
+        /// The scenario.
+        file: PathBuf,
+        /// Language of the graph.
+        #[arg(long, value_enum, default_value_t = GraphChoice::Mermaid)]
+        format: GraphChoice,
+    },
+    /// Prints a scenario in its normalised form: every key, defaults written out.
+    Echo {
+        /// The scenario.
+        file: PathBuf,
+    },
+    /// Prints the JSON Schema of a scenario, for editors.
+    Schema,
+    /// Shows the gears that a scenario may use.
+    #[command(subcommand)]
+    Gears(GearsCommand),
+    /// Lists the series of `/metrics`.
+    Metrics,
+    /// Shows the running rack: actors, wires, journal.
+    Top {
+        #[command(flatten)]
+        at: At,
+        /// As JSON, once.
+        #[arg(long)]
+        json: bool,
+        /// Once, also on a terminal.
+        #[arg(long)]
+        once: bool,
+    },
+    /// Looks after the dead letters of the running rack.
+    Dlq {
+        #[command(flatten)]
+        at: At,
+        #[command(subcommand)]
+        command: DlqCommand,
+    },
+    /// Delivers again what a wire of the running rack retains.
+    Replay(ReplayArgs),
+    /// Looks after the journal of a rack that does not run.
+    Journal {
+        #[command(flatten)]
+        at: At,
+        #[command(subcommand)]
+        command: JournalCommand,
+    },
+    /// Prints a completion script for a shell.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Prints the version.
+    Version,
+}
+
+/// Which rack is meant.
+#[derive(Clone, Debug, Args)]
+struct At {
+    /// Data directory of the rack.
+    #[arg(long, global = true, env = "FLUXRIG_DATA_DIR", default_value = "fluxrig-data", value_name = "DIR")]
+    data_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// The scenario.
+    file: PathBuf,
+    #[command(flatten)]
+    at: At,
+    /// Which rack of the scenario this is; not needed when it has one.
+    #[arg(long, env = "FLUXRIG_RACK", value_name = "NAME")]
+    rack: Option<String>,
+    /// Serves `/metrics`, `/healthz` and `/readyz` here, for instance on 127.0.0.1:9464.
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<SocketAddr>,
+    /// What happens to messages and state that the journal holds and the scenario has no place for.
+    #[arg(long, value_enum, default_value_t = OrphansChoice::Refuse)]
+    orphans: OrphansChoice,
+    /// How long it may drain, in milliseconds.
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    drain_ms: u64,
+}
+
+#[derive(Debug, Args)]
+struct LintArgs {
+    /// The scenarios.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// As a JSON list.
+    #[arg(long)]
+    json: bool,
+    /// Prints the keys of every gear and wire with their defaults, too.
+    #[arg(long, conflicts_with = "json")]
+    defaults: bool,
+    /// Warnings are errors.
+    #[arg(long)]
+    deny_warnings: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum GraphChoice {
+    Mermaid,
+    Dot,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OrphansChoice {
+    /// The rack does not start.
+    Refuse,
+    /// They go to the dead letters.
+    Dlq,
+}
+
+#[derive(Debug, Subcommand)]
+enum GearsCommand {
+    /// Lists all gear types.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints the manual of a gear type.
+    Doc {
+        /// The type.
+        #[arg(value_name = "TYPE")]
+        type_name: String,
+    },
+    /// Prints the JSON Schema of a gear type's configuration.
+    Schema {
+        /// The type.
+        #[arg(value_name = "TYPE")]
+        type_name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum DlqCommand {
+    /// Lists the dead letters.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows one: why it is here, and of its message keys, types and lengths.
+    Show {
+        /// Its number.
+        seq: u64,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Sends one over its wire again.
+    Replay {
+        /// Its number.
+        seq: u64,
+        /// Also when it may have been sent already: whoever says so has asked the peer.
+        #[arg(long)]
+        even_maybe_sent: bool,
+    },
+    /// Forgets one, or all.
+    Purge {
+        /// Its number.
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        seq: Option<u64>,
+        /// All of them.
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ReplayArgs {
+    #[command(flatten)]
+    at: At,
+    /// The wire, `gear.port->gear.port`.
+    wire: String,
+    /// From this sequence on.
+    #[arg(long, value_name = "N", required_unless_present = "from_time", conflicts_with = "from_time")]
+    from_seq: Option<u64>,
+    /// From this time on: `2026-01-31T08:00:00Z`, or nanoseconds since 1970.
+    #[arg(long, value_name = "T", value_parser = time::parse)]
+    from_time: Option<i64>,
+}
+
+#[derive(Debug, Subcommand)]
+enum JournalCommand {
+    /// Reads all of it and reports what is not whole.
+    Verify,
+    /// Puts damaged segments and all younger ones aside, so that the rack starts with what is older.
+    Repair {
+        /// Does it; without, it only says what would be given up.
+        #[arg(long)]
+        give_up: bool,
+    },
+    /// Shows its segments.
+    Stats {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Does what the arguments say.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let code = match cli.command {
+        Command::Run(args) => run::run(&args, &cli.log_level),
+        Command::Lint(args) => check::lint(&args),
+        Command::Graph { file, format } => check::graph(&file, format),
+        Command::Echo { file } => check::echo(&file),
+        Command::Schema => check::schema(),
+        Command::Gears(command) => gears::gears(&command),
+        Command::Metrics => gears::metrics(),
+        Command::Top { at, json, once } => ask::top(&at, json, once),
+        Command::Dlq { at, command } => ask::dlq(&at, &command),
+        Command::Replay(args) => ask::replay(&args),
+        Command::Journal { at, command } => journal::journal(&at, &command),
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "fluxrig", &mut script);
+            say(&String::from_utf8_lossy(&script));
+            exit::DONE
+        }
+        Command::Version => {
+            say(&format!("fluxrig {}\n", env!("CARGO_PKG_VERSION")));
+            exit::DONE
+        }
+    };
+    ExitCode::from(code)
+}
+
+/// Prints a result. A reader that went away (`| head`) wants no more of it.
+fn say(text: &str) {
+    drop(std::io::stdout().write_all(text.as_bytes()));
+}
+
+/// Prints why a command failed.
+fn complain(text: &str) {
+    drop(writeln!(std::io::stderr(), "{text}"));
+}
+
+fn say_json(value: &serde_json::Value) {
+    say(&format!("{value:#}\n"));
+}
+
+fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,93 @@
+//! Times as people write them: RFC 3339 in UTC, to and from nanoseconds since 1970.
+
+const NS_PER_S: i64 = 1_000_000_000;
+
+/// Reads `2026-01-31T08:00:00Z`, with or without a fraction and an offset, or nanoseconds since 1970.
+pub(super) fn parse(text: &str) -> Result<i64, String> {
+    if let Ok(ns) = text.parse::<i64>() {
+        return Ok(ns);
+    }
+    read(text).ok_or_else(|| {
+        format!("found `{text}`, expected a time; remedy: write it like `2026-01-31T08:00:00Z`, or in nanoseconds since 1970")
+    })
+}
+
+fn read(text: &str) -> Option<i64> {
+    let (date, time) = text.split_once(['T', 't', ' '])?;
+    let [year, month, day] = numbers(date, '-')?;
+    let at = time.find(['Z', 'z', '+', '-'])?;
+    let (clock, zone) = time.split_at(at);
+    let (clock, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
+    let [hour, minute, second] = numbers(clock, ':')?;
+    let offset_s = match zone {
+        "Z" | "z" => 0,
+        zone => {
+            let [hours, minutes] = numbers(&zone[1..], ':')?;
+            let sign = if zone.starts_with('-') { -1 } else { 1 };
+            sign * (hours * 3600 + minutes * 60)
+        }
+    };
+    let is_real = (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60 && second < 61;
+    let is_digits = !fraction.is_empty() && fraction.bytes().all(|b| b.is_ascii_digit());
+    if !is_real || !is_digits {
+        return None;
+    }
+    let nanos: i64 = format!("{fraction:0<9}")[..9].parse().ok()?;
+    let seconds = days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset_s;
+    seconds.checked_mul(NS_PER_S)?.checked_add(nanos)
+}
+
+fn numbers<const N: usize>(text: &str, separator: char) -> Option<[i64; N]> {
+    let parts: Vec<i64> =
+        text.split(separator).map(|part| part.parse::<u16>().ok().map(i64::from)).collect::<Option<_>>()?;
+    parts.try_into().ok()
+}
+
+/// Days since 1970, in the proleptic Gregorian calendar (Howard Hinnant's `days_from_civil`): years begin in March, so
+/// that the leap day is the last one.
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
+/// A time in UTC, to the millisecond.
+pub(super) fn written(ns: i64) -> String {
+    let (seconds, millis) = (ns.div_euclid(NS_PER_S), ns.rem_euclid(NS_PER_S) / 1_000_000);
+    let (day, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let shifted = day + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read() {
+        assert_eq!(parse("1970-01-01T00:00:00Z"), Ok(0));
+        assert_eq!(parse("2000-02-29T12:30:15.25Z"), Ok(951_827_415_250_000_000));
+        assert_eq!(parse("2026-01-31T08:00:00+01:00"), parse("2026-01-31T07:00:00Z"));
+        assert_eq!(parse("12345"), Ok(12_345));
+        for bad in ["", "today", "2026-01-31", "2026-13-01T00:00:00Z", "2026-01-31T08:00:00", "2026-01-31T08:00Z"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for ns in [0, 951_782_400_000_000_000, 1_767_225_599_999_000_000, -1_000_000] {
+            assert_eq!(parse(&written(ns)), Ok(ns), "{}", written(ns));
+        }
+    }
+}

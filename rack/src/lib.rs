@@ -1,0 +1,29 @@
+//! Scenarios in YAML, checked to the end, and the daemon that runs them.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), fluxrig_rack::RackError> {
+//! # let catalog = fluxrig_actors::Catalog::new();
+//! let rack = fluxrig_rack::Rack::load("plant.yaml", &catalog)?;
+//! rack.run_until(tokio::signal::ctrl_c()).await
+//! # }
+//! ```
+
+mod rack;
+
+pub mod scenario;
+
+mod control;
+mod error;
+mod http;
+mod mask;
+mod metrics;
+mod operate;
+mod view;
+
+pub use control::{Answer, AskError, Request, SOCKET, ask};
+pub use error::{RackError, exit, open_code, with_causes};
+pub use mask::{Mask, keys_and_lengths};
+pub use metrics::{SERIES, Series};
+pub use rack::{JOURNAL_DIR, Rack, RackOptions, RunningRack};
+pub use scenario::{Checked, Problem, Scenario, ScenarioErrors};
+pub use view::top_text;

@@ -1,0 +1,203 @@
+//! Prometheus text: every series once in one table, and the page that is made of it.
+//! A name that was released keeps its meaning.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use fluxrig_actors::RunningRig;
+use fluxrig_actors::supervision::{Status, TreeNode};
+
+use crate::rack::Shared;
+
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// One series of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Series {
+    /// Name.
+    pub name: &'static str,
+    /// `counter` or `gauge`.
+    pub kind: &'static str,
+    /// Labels, in their order.
+    pub labels: &'static [&'static str],
+    /// What it counts, with its unit.
+    pub help: &'static str,
+}
+
+macro_rules! series {
+    ($($name:ident $kind:ident [$($label:ident)*] $help:literal)*) => {
+        /// Every series that `/metrics` shows, in its order.
+        pub const SERIES: &[Series] = &[$(Series {
+            name: stringify!($name),
+            kind: stringify!($kind),
+            labels: &[$(stringify!($label)),*],
+            help: $help,
+        }),*];
+    };
+}
+
+series! {
+    fluxrig_info gauge [scenario version rack] "What runs; always 1."
+    fluxrig_ready gauge [] "1 while the rack runs, is not degraded and does not drain."
+    fluxrig_degraded gauge [] "1 while the journal cannot be written and no effect leaves."
+    fluxrig_draining gauge [] "1 once the rack drains."
+    fluxrig_dead_letters gauge [] "Messages that nobody could handle, waiting for an operator."
+    fluxrig_gear_handled_total counter [gear] "Messages handled."
+    fluxrig_gear_restarts_total counter [gear] "Restarts."
+    fluxrig_gear_depth gauge [gear] "Messages waiting on its wires."
+    fluxrig_gear_oldest_seconds gauge [gear] "Age of the oldest message waiting; 0 when none waits."
+    fluxrig_gear_failed gauge [gear] "1 when it is over its restarts and not started again by itself."
+    fluxrig_gear_stuck gauge [gear] "1 while one message takes longer than its handle_timeout_ms."
+    fluxrig_gear_unwired_total counter [gear] "Messages sent to an output without a wire."
+    fluxrig_wire_depth gauge [wire] "Messages on it."
+    fluxrig_wire_passed_total counter [wire] "Messages that left it."
+    fluxrig_wire_oldest_seconds gauge [wire] "Age of the oldest message on it; 0 when it is empty."
+    fluxrig_journal_groups_total counter [] "Groups written."
+    fluxrig_journal_records_total counter [] "Messages written, carried ones included."
+    fluxrig_journal_carried_total counter [] "Messages written again before their segment was deleted."
+    fluxrig_journal_bytes_total counter [] "Bytes of groups written."
+    fluxrig_journal_flushes_total counter [] "Flushes."
+    fluxrig_journal_failures_total counter [] "Writes or flushes that failed."
+    fluxrig_journal_trimmed_total counter [] "Segments deleted."
+    fluxrig_journal_disk_bytes gauge [] "Bytes of all segments on disk."
+    fluxrig_journal_segments gauge [] "Segments on disk."
+    fluxrig_journal_free_bytes gauge [] "Bytes free on the file system."
+}
+
+/// Values of every series at one instant.
+#[derive(Debug, Default)]
+struct Samples(BTreeMap<&'static str, Vec<(Vec<String>, f64)>>);
+
+impl Samples {
+    fn put(&mut self, name: &'static str, labels: &[&str], value: f64) {
+        let labels = labels.iter().map(|&label| label.to_owned()).collect();
+        self.0.entry(name).or_default().push((labels, value));
+    }
+
+    fn text(&self) -> String {
+        let mut out = String::new();
+        for series in SERIES {
+            // Writing to a text cannot fail.
+            let _ = writeln!(out, "# HELP {} {}\n# TYPE {0} {}", series.name, series.help, series.kind);
+            for (values, value) in self.0.get(series.name).into_iter().flatten() {
+                let pairs: Vec<String> = series
+                    .labels
+                    .iter()
+                    .zip(values)
+                    .map(|(label, value)| format!("{label}=\"{}\"", escaped(value)))
+                    .collect();
+                let labels = if pairs.is_empty() { String::new() } else { format!("{{{}}}", pairs.join(",")) };
+                let _ = writeln!(out, "{}{labels} {value}", series.name);
+            }
+        }
+        out
+    }
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// The page as it is now.
+pub(crate) async fn page(shared: &Shared) -> String {
+    let mut samples = Samples::default();
+    let meta = &shared.checked.scenario.meta;
+    let rack = shared.rack.as_deref().unwrap_or_default();
+    samples.put("fluxrig_info", &[meta.name.as_str(), &meta.version.to_string(), rack], 1.0);
+    let rig = shared.rig.read().await;
+    let is_degraded = rig.as_ref().is_some_and(RunningRig::is_degraded);
+    let is_ready = rig.is_some() && !is_degraded && !shared.is_draining();
+    samples.put("fluxrig_ready", &[], flag(is_ready));
+    samples.put("fluxrig_degraded", &[], flag(is_degraded));
+    samples.put("fluxrig_draining", &[], flag(shared.is_draining()));
+    if let Some(rig) = rig.as_ref() {
+        samples.put("fluxrig_dead_letters", &[], rig.dead_letter_count() as f64);
+        if let Ok(tree) = rig.snapshot().await {
+            of_gears(&mut samples, rig, &tree);
+            of_wires(&mut samples, rig, &tree);
+        }
+        of_journal(&mut samples, rig);
+        // Counters that gears keep themselves come here, as `fluxrig_gear_count_total` by gear, name and label.
+    }
+    samples.text()
+}
+
+fn flag(is: bool) -> f64 {
+    f64::from(u8::from(is))
+}
+
+fn seconds(ms: Option<u64>) -> f64 {
+    ms.unwrap_or(0) as f64 / 1000.0
+}
+
+fn of_gears(samples: &mut Samples, rig: &RunningRig, tree: &TreeNode) {
+    let Some(gears) = tree.find("core/scenario/gears") else { return };
+    for gear in &gears.children {
+        let name = [&*gear.name];
+        let sum = |value: fn(&TreeNode) -> u64| gear.children.iter().map(value).sum::<u64>() as f64;
+        let vital = |node: &TreeNode| node.vitals.unwrap_or_default();
+        samples.put("fluxrig_gear_handled_total", &name, sum(|node| node.vitals.unwrap_or_default().handled));
+        samples.put("fluxrig_gear_restarts_total", &name, sum(|node| node.restarts));
+        samples.put("fluxrig_gear_depth", &name, sum(|node| node.vitals.unwrap_or_default().depth));
+        let oldest = gear.children.iter().filter_map(|node| vital(node).oldest_ms).max();
+        samples.put("fluxrig_gear_oldest_seconds", &name, seconds(oldest));
+        let is_failed = gear.status == Status::Failed || gear.children.iter().any(|node| node.status == Status::Failed);
+        samples.put("fluxrig_gear_failed", &name, flag(is_failed));
+        samples.put("fluxrig_gear_stuck", &name, flag(gear.children.iter().any(|node| node.stuck)));
+        samples.put("fluxrig_gear_unwired_total", &name, rig.unwired(&gear.name) as f64);
+    }
+}
+
+fn of_wires(samples: &mut Samples, rig: &RunningRig, tree: &TreeNode) {
+    let actors = tree.find("core/scenario/wires").map(|wires| wires.children.as_slice()).unwrap_or_default();
+    for wire in rig.wires() {
+        let name = [wire.name.as_str()];
+        let vitals = actors.iter().find(|actor| *actor.name == *wire.name).and_then(|actor| actor.vitals);
+        samples.put("fluxrig_wire_depth", &name, wire.depth as f64);
+        samples.put("fluxrig_wire_passed_total", &name, wire.passed as f64);
+        samples.put("fluxrig_wire_oldest_seconds", &name, seconds(vitals.and_then(|vitals| vitals.oldest_ms)));
+    }
+}
+
+fn of_journal(samples: &mut Samples, rig: &RunningRig) {
+    let Some((stats, usage)) = rig.journal() else { return };
+    let values = [
+        ("fluxrig_journal_groups_total", stats.groups),
+        ("fluxrig_journal_records_total", stats.records),
+        ("fluxrig_journal_carried_total", stats.carried),
+        ("fluxrig_journal_bytes_total", stats.bytes),
+        ("fluxrig_journal_flushes_total", stats.flushes),
+        ("fluxrig_journal_failures_total", stats.failures),
+        ("fluxrig_journal_trimmed_total", stats.trimmed),
+        ("fluxrig_journal_disk_bytes", usage.bytes),
+        ("fluxrig_journal_segments", usage.segments as u64),
+    ];
+    for (name, value) in values {
+        samples.put(name, &[], value as f64);
+    }
+    if let Some(free) = usage.free_bytes {
+        samples.put("fluxrig_journal_free_bytes", &[], free as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_series_is_well_named_and_said_once() {
+        for (idx, series) in SERIES.iter().enumerate() {
+            assert!(series.name.starts_with("fluxrig_"), "{}", series.name);
+            assert_eq!(series.name.ends_with("_total"), series.kind == "counter", "{}", series.name);
+            assert!(SERIES[..idx].iter().all(|other| other.name != series.name), "{}", series.name);
+            assert!(series.help.ends_with('.') && !series.help.contains('\n'), "{}", series.name);
+        }
+    }
+
+    #[test]
+    fn labels_are_escaped() {
+        let mut samples = Samples::default();
+        samples.put("fluxrig_wire_depth", &["a\"\\\n"], 3.0);
+        assert!(samples.text().contains("fluxrig_wire_depth{wire=\"a\\\"\\\\\\n\"} 3\n"));
+    }
+}

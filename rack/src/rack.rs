@@ -1,0 +1,256 @@
+//! A rack: a checked scenario, started with its journal, its control socket and its metrics, and drained at the end.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use fluxrig_actors::supervision::{ExitReason, TreeNode};
+use fluxrig_actors::{Catalog, Orphans, Redactor, RunningRig, Settings};
+use tokio::net::TcpListener;
+use tokio::sync::RwLock;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::control::{self, SocketFile};
+use crate::error::{ADDRESS_IN_USE, RackError};
+use crate::http;
+use crate::mask::{Mask, keys_and_lengths};
+use crate::scenario::{Checked, Lookup, check_file, check_text, process_env};
+
+/// Folder of the journal inside the data directory.
+pub const JOURNAL_DIR: &str = "journal";
+/// How long after a start an endpoint's failure to bind ends the rack; later it is its supervisor's business.
+const BIND_WATCH: Duration = Duration::from_secs(5);
+/// Not more often: every look is also a reading of the rates that `top` shows.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How a rack is run.
+#[derive(Clone, Debug)]
+pub struct RackOptions {
+    /// Where its journal and its control socket are. Made when absent, for its owner only. Default `fluxrig-data`.
+    pub data_dir: PathBuf,
+    /// Which of the scenario's racks this is. Default: the only one.
+    pub rack: Option<String>,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served. Default: nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// What happens to what the journal holds and the scenario has no place for. Default: the rack does not start.
+    pub orphans: Orphans,
+    /// How long it may drain. Default 10 s.
+    pub drain: Duration,
+    /// How messages are shown to an operator. Default: keys, types and lengths.
+    pub mask: Mask,
+    /// Takes sensitive data out of messages before they are dead-lettered or retained. Default: nothing is taken out.
+    pub redactor: Option<Redactor>,
+}
+
+impl Default for RackOptions {
+    fn default() -> Self {
+        Self {
+            data_dir: "fluxrig-data".into(),
+            rack: None,
+            metrics: None,
+            orphans: Orphans::default(),
+            drain: Duration::from_secs(10),
+            mask: keys_and_lengths,
+            redactor: None,
+        }
+    }
+}
+
+/// A scenario in which nothing is wrong, with the gears it may use.
+#[derive(Clone, Debug)]
+pub struct Rack {
+    checked: Checked,
+    catalog: Catalog,
+}
+
+impl Rack {
+    /// Reads and checks a scenario; variables come from the environment.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load(path: impl AsRef<Path>, catalog: &Catalog) -> Result<Self, RackError> {
+        Ok(Self { checked: check_file(path.as_ref(), catalog, &process_env)?, catalog: catalog.clone() })
+    }
+
+    /// Checks a scenario in memory, called `name` in errors.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(name: &str, text: &str, catalog: &Catalog, lookup: Lookup<'_>) -> Result<Self, RackError> {
+        Ok(Self { checked: check_text(name, text, catalog, lookup)?, catalog: catalog.clone() })
+    }
+
+    /// The scenario.
+    #[must_use]
+    pub fn checked(&self) -> &Checked {
+        &self.checked
+    }
+
+    /// Starts it: journal recovered, gears running, control socket and metrics served.
+    ///
+    /// # Errors
+    /// See [`RackError`]; nothing runs then.
+    pub async fn start(self, options: RackOptions) -> Result<RunningRack, RackError> {
+        let dir = options.data_dir.clone();
+        make_dir(&dir)?;
+        let name = self.checked.rack(options.rack.as_deref())?;
+        let rig = self.checked.rig(options.rack.as_deref(), &self.catalog, &dir.join(JOURNAL_DIR))?;
+        let shared = Arc::new(Shared {
+            checked: self.checked,
+            rack: name.map(|name| name.to_string()),
+            rig: RwLock::new(None),
+            is_draining: AtomicBool::new(false),
+            since: Instant::now(),
+            metrics: std::sync::OnceLock::new(),
+            mask: options.mask,
+        });
+        let mut tasks = JoinSet::new();
+        if let Some(address) = options.metrics {
+            let refuse = |source| RackError::Metrics { address, source };
+            let listener = TcpListener::bind(address).await.map_err(refuse)?;
+            let address = listener.local_addr().map_err(refuse)?;
+            shared.metrics.get_or_init(|| address);
+            tracing::info!(%address, "metrics are served");
+            tasks.spawn(http::serve(listener, Arc::clone(&shared)));
+        }
+        let settings = Settings { redactor: options.redactor, ..Settings::default() };
+        let rig = rig.settings(settings).orphans(options.orphans).start().await?;
+        // From here on the journal's lock is ours, so a control socket that is there is nobody's.
+        let (listener, socket) = match control::listen(&dir) {
+            Ok(listening) => listening,
+            Err(source) => {
+                rig.stop(options.drain).await;
+                return Err(RackError::Control { dir: dir.display().to_string(), source });
+            }
+        };
+        *shared.rig.write().await = Some(rig);
+        tasks.spawn(control::serve(listener, Arc::clone(&shared)));
+        let meta = &shared.checked.scenario.meta;
+        tracing::info!(scenario = %meta.name, version = %meta.version, rack = shared.rack, "rack started");
+        Ok(RunningRack { shared, tasks, drain: options.drain, _socket: socket })
+    }
+
+    /// Starts it with default options and runs it until `signal`, then drains it.
+    ///
+    /// # Errors
+    /// When it does not start, or ended by itself.
+    pub async fn run_until(self, signal: impl Future) -> Result<(), RackError> {
+        self.start(RackOptions::default()).await?.run_until(signal).await
+    }
+}
+
+fn make_dir(dir: &Path) -> Result<(), RackError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir).map_err(|source| RackError::DataDir { dir: dir.display().to_string(), source })
+}
+
+/// What the tasks of a running rack see of it.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) checked: Checked,
+    pub(crate) rack: Option<String>,
+    /// `None` before it has started and once it drains.
+    pub(crate) rig: RwLock<Option<RunningRig>>,
+    is_draining: AtomicBool,
+    pub(crate) since: Instant,
+    pub(crate) metrics: std::sync::OnceLock<SocketAddr>,
+    pub(crate) mask: Mask,
+}
+
+impl Shared {
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+}
+
+/// A rack that runs. Dropping it does not drain it: call [`RunningRack::stop`].
+#[derive(Debug)]
+pub struct RunningRack {
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+    drain: Duration,
+    _socket: SocketFile,
+}
+
+impl RunningRack {
+    /// Where metrics are served.
+    #[must_use]
+    pub fn metrics(&self) -> Option<SocketAddr> {
+        self.shared.metrics.get().copied()
+    }
+
+    /// Waits until it ends by itself: its rig gave up, or an endpoint found its address in use at the start.
+    pub async fn ended(&self) -> RackError {
+        let rig = self.shared.rig.read().await;
+        match rig.as_ref() {
+            Some(rig) => tokio::select! {
+                error = bind_failure(rig) => error,
+                reason = rig.ended() => RackError::Ended { reason },
+            },
+            None => RackError::Ended { reason: "it was stopped".to_owned() },
+        }
+    }
+
+    /// Drains and stops it. True when nothing under way was left.
+    pub async fn stop(mut self) -> bool {
+        self.shared.is_draining.store(true, Ordering::Relaxed);
+        // Whoever asks from here on is told that the rack drains.
+        let rig = self.shared.rig.write().await.take();
+        let is_drained = match rig {
+            Some(rig) => rig.stop(self.drain).await,
+            None => true,
+        };
+        self.tasks.shutdown().await;
+        is_drained
+    }
+
+    /// Runs it until `signal`, then drains it.
+    ///
+    /// # Errors
+    /// When it ended by itself before.
+    pub async fn run_until(self, signal: impl Future) -> Result<(), RackError> {
+        let error = tokio::select! {
+            _ = signal => None,
+            error = self.ended() => Some(error),
+        };
+        if !self.stop().await {
+            tracing::warn!("rack stopped before everything under way was done");
+        }
+        error.map_or(Ok(()), Err)
+    }
+}
+
+/// An endpoint that could not bind at the start. Its restarts would only repeat it; a script wants to know.
+async fn bind_failure(rig: &RunningRig) -> RackError {
+    let until = Instant::now() + BIND_WATCH;
+    while Instant::now() < until {
+        if let Ok(tree) = rig.snapshot().await
+            && let Some((gear, reason)) = unbound(&tree)
+        {
+            return RackError::AddressInUse { gear, reason };
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    std::future::pending().await
+}
+
+fn unbound(tree: &TreeNode) -> Option<(String, String)> {
+    let gears = tree.find("core/scenario/gears")?;
+    gears.children.iter().find_map(|gear| {
+        let reason = gear.children.iter().find_map(|instance| match &instance.last_exit {
+            Some(ExitReason::Failed(reason) | ExitReason::GaveUp(reason)) if reason.contains(ADDRESS_IN_USE) => {
+                Some(reason.to_string())
+            }
+            _ => None,
+        })?;
+        Some((gear.name.to_string(), reason))
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,252 @@
+//! Keys that choose one of few words. A word that is planned and not there yet is refused as such, with what to use.
+
+use fluxrig_actors::nearest;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+
+use super::FileJournal;
+
+macro_rules! choices {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* } later [$($later:literal)*];)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)* }
+
+        impl $name {
+            /// The word in a scenario.
+            #[must_use]
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let found = String::deserialize(deserializer)?;
+                match found.as_str() {
+                    $($word => Ok(Self::$variant),)*
+                    other => Err(D::Error::custom(refusal(other, &[$($word),*], &[$($later),*]))),
+                }
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "enum": [$($word),*] })
+            }
+        }
+    )*};
+}
+
+choices! {
+    /// What a wire promises.
+    LaneChoice {
+        /// In the journal.
+        #[default]
+        Standard = "standard",
+        /// In memory.
+        Turbo = "turbo",
+    } later [];
+
+    /// What a standard wire survives.
+    Durability {
+        /// A power cut.
+        #[default]
+        Flush = "flush",
+        /// The end of the process.
+        Os = "os",
+    } later ["replicated"];
+
+    /// What keeps a standard wire.
+    Backend {
+        /// The rack's journal.
+        #[default]
+        Journal = "journal",
+    } later ["jetstream"];
+
+    /// What a failed gear means for the rack.
+    FailedChoice {
+        /// The others go on.
+        #[default]
+        Hold = "hold",
+        /// The rack stops.
+        Stop = "stop",
+    } later [];
+
+    /// When a gear is started again.
+    RestartChoice {
+        /// Whenever it ended; an endpoint whose source is exhausted has ended well and stays so.
+        #[default]
+        Permanent = "permanent",
+        /// When it failed.
+        Transient = "transient",
+        /// Never.
+        Temporary = "temporary",
+    } later [];
+
+    /// Whether state is kept without a standard wire.
+    StateChoice {
+        /// It is.
+        #[default]
+        Durable = "durable",
+    } later [];
+}
+
+fn refusal(found: &str, words: &[&str], later: &[&str]) -> String {
+    let listed = words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" or ");
+    if later.contains(&found) {
+        return format!("found `{found}`, which is not there yet, expected {listed}; remedy: use {listed} until then");
+    }
+    let remedy =
+        nearest(found, words.iter().copied()).map_or_else(|| format!("use {listed}"), |word| format!("use `{word}`"));
+    format!("found `{}`, expected {listed}; remedy: {remedy}", super::tree::clipped(found))
+}
+
+/// The bus between racks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bus {
+    /// None: the rack stands alone.
+    #[default]
+    Embedded,
+}
+
+/// What makes standard wires and state durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Journal {
+    /// Segment files in the data directory.
+    File(FileJournal),
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self::File(FileJournal::default())
+    }
+}
+
+const NO_BUS: &str =
+    "which is not there yet, expected `embedded`; remedy: use `embedded` until then, each rack then stands alone";
+
+struct BusVisitor;
+
+impl<'de> Visitor<'de> for BusVisitor {
+    type Value = Bus;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("`embedded`")
+    }
+
+    fn visit_str<E: Error>(self, found: &str) -> Result<Bus, E> {
+        match found {
+            "embedded" => Ok(Bus::Embedded),
+            // The address may hold a password.
+            _ if found.contains("://") => Err(E::custom(format_args!("found an address of a bus, {NO_BUS}"))),
+            other => Err(E::custom(refusal(other, &["embedded"], &["nats", "jetstream"]))),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Bus, A::Error> {
+        Err(A::Error::custom(format_args!("found a bus of its own, {NO_BUS}")))
+    }
+}
+
+impl<'de> Deserialize<'de> for Bus {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(BusVisitor)
+    }
+}
+
+impl JsonSchema for Bus {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Bus".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "enum": ["embedded"] })
+    }
+}
+
+struct JournalVisitor;
+
+impl<'de> Visitor<'de> for JournalVisitor {
+    type Value = Journal;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("`file`, or a map with `file` and its options")
+    }
+
+    fn visit_str<E: Error>(self, found: &str) -> Result<Journal, E> {
+        match found {
+            "file" => Ok(Journal::default()),
+            other => Err(E::custom(refusal(other, &["file"], &["jetstream"]))),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Journal, A::Error> {
+        let mut journal = None;
+        while let Some(key) = entries.next_key::<String>()? {
+            match key.as_str() {
+                "file" => journal = Some(Journal::File(entries.next_value()?)),
+                other => return Err(A::Error::custom(refusal(other, &["file"], &["jetstream"]))),
+            }
+        }
+        journal.ok_or_else(|| A::Error::missing_field("file"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Journal {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(JournalVisitor)
+    }
+}
+
+impl JsonSchema for Journal {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Journal".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let file = generator.subschema_for::<FileJournal>();
+        json_schema!({
+            "oneOf": [
+                { "type": "string", "enum": ["file"] },
+                { "type": "object", "properties": { "file": file }, "required": ["file"], "additionalProperties": false },
+            ],
+        })
+    }
+}
+
+/// A map that somebody else reads.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Unread;
+
+impl<'de> Deserialize<'de> for Unread {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+impl JsonSchema for Unread {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Config".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object" })
+    }
+}

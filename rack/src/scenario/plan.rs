@@ -1,0 +1,361 @@
+//! The plan of every rack: which gears run where, and what the runtime says of them and their wires together.
+//! The runtime's errors know names only; here each finds its place in the file again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use fluxrig_actors::journal::DiskOptions;
+use fluxrig_actors::protocol::subject::Name;
+use fluxrig_actors::{Built, Catalog, JournalOptions, PlanError, PlanErrors, Ports, Rig};
+
+use super::check::rebuild;
+use super::problem::{Fault, Problems};
+use super::read::{Item, Sections, journal_key};
+use super::tree::{Node, Pos};
+use super::{Checked, FileJournal, GearEntry, Journal, RackEntry, StateChoice, WireEntry, ms};
+
+/// Every rack that a scenario can run on: those that it names, and one that stands for each group.
+#[derive(Debug)]
+pub(crate) struct Universe {
+    racks: Vec<Place>,
+    /// Which of them a rack's name or a group's name means, in order.
+    members: BTreeMap<Name, BTreeSet<usize>>,
+}
+
+#[derive(Debug)]
+struct Place {
+    /// `None` where it only stands for a group.
+    name: Option<Name>,
+    /// Groups it is of.
+    groups: BTreeSet<Name>,
+}
+
+impl Universe {
+    pub(crate) fn new<'r>(racks: impl Iterator<Item = &'r RackEntry> + Clone) -> Self {
+        let groups: Vec<(&Name, &BTreeMap<String, String>)> =
+            racks.clone().filter_map(|rack| rack.group.as_ref().map(|group| (group, &rack.matches))).collect();
+        let place = |name: Option<&Name>, labels: &BTreeMap<String, String>| Place {
+            name: name.cloned(),
+            groups: groups
+                .iter()
+                .filter(|(_, matches)| matches.iter().all(|(key, value)| labels.get(key) == Some(value)))
+                .map(|(group, _)| (*group).clone())
+                .collect(),
+        };
+        let named = racks.filter_map(|rack| rack.name.as_ref().map(|name| place(Some(name), &rack.labels)));
+        let mut all: Vec<Place> = named.collect();
+        all.extend(groups.iter().map(|(_, matches)| place(None, matches)));
+        if all.is_empty() {
+            all.push(Place { name: None, groups: BTreeSet::new() });
+        }
+        let mut members: BTreeMap<Name, BTreeSet<usize>> = BTreeMap::new();
+        for (idx, place) in all.iter().enumerate() {
+            for name in place.name.iter().chain(&place.groups) {
+                members.entry(name.clone()).or_default().insert(idx);
+            }
+        }
+        Self { racks: all, members }
+    }
+
+    /// Whether `deploy` can mean a rack here.
+    pub(crate) fn knows(&self, deploy: &Name) -> bool {
+        self.members.contains_key(deploy)
+    }
+
+    /// Which racks run a gear; `None` is all of them, as is a name that was refused before.
+    fn members(&self, deploy: &Option<Name>) -> Option<&BTreeSet<usize>> {
+        let members = deploy.as_ref().and_then(|deploy| self.members.get(deploy));
+        members.filter(|members| members.len() < self.racks.len())
+    }
+
+    /// Whether two gears can run on one rack.
+    pub(crate) fn meet(&self, left: &Option<Name>, right: &Option<Name>) -> bool {
+        match (self.members(left), self.members(right)) {
+            (Some(left), Some(right)) => !left.is_disjoint(right),
+            _ => true,
+        }
+    }
+
+    /// The gears of each rack that differs from the others; `deploys` says where each gear runs.
+    fn subsets(&self, deploys: &[&Option<Name>]) -> BTreeSet<Vec<usize>> {
+        let mut by_name: BTreeMap<&Option<Name>, Vec<usize>> = BTreeMap::new();
+        for (idx, deploy) in deploys.iter().enumerate() {
+            let is_everywhere = self.members(deploy).is_none();
+            by_name.entry(if is_everywhere { &None } else { deploy }).or_default().push(idx);
+        }
+        // Racks that run the same names run the same gears: only these few are spelled out.
+        let names = |place: &Place| -> BTreeSet<Option<Name>> {
+            let names = place.name.iter().chain(&place.groups).cloned().map(Some).chain([None]);
+            names.filter(|name| by_name.contains_key(name)).collect()
+        };
+        let distinct: BTreeSet<BTreeSet<Option<Name>>> = self.racks.iter().map(names).collect();
+        let gears = |names: &BTreeSet<Option<Name>>| {
+            let mut gears: Vec<usize> = names.iter().flat_map(|name| by_name[name].iter().copied()).collect();
+            gears.sort_unstable();
+            gears
+        };
+        distinct.iter().map(gears).collect()
+    }
+}
+
+/// Checks the plan of each rack that differs from the others. Gives back the ports of every gear that could be built.
+pub(crate) fn check_plans(
+    top: &Node,
+    sections: &Sections<'_>,
+    universe: &Universe,
+    mut built: Vec<Option<Built>>,
+    catalog: &Catalog,
+    problems: &mut Problems,
+) -> Vec<Option<Ports>> {
+    let ports: Vec<Option<Ports>> = built.iter().map(|built| built.as_ref().map(Built::ports)).collect();
+    let known: HashMap<&str, usize> =
+        sections.gears.iter().enumerate().map(|(idx, gear)| (gear.entry.name.as_str(), idx)).collect();
+    let is_broken = |name: &str| match known.get(name) {
+        Some(&idx) => ports[idx].is_none(),
+        None => sections.unread.iter().any(|unread| unread == name),
+    };
+    let deploys: Vec<&Option<Name>> = sections.gears.iter().map(|gear| &gear.entry.deploy).collect();
+    let members = |idx: usize| universe.members(deploys[idx]);
+    let mut wires = Vec::new();
+    let mut beside_broken = BTreeSet::new();
+    for wire in &sections.wires {
+        let (from, to) = (gear_of(&wire.entry.from), gear_of(&wire.entry.to));
+        if is_broken(from) || is_broken(to) {
+            beside_broken.extend([from, to]);
+            continue;
+        }
+        match (known.get(from), known.get(to)) {
+            (Some(&left), Some(&right)) if members(left) != members(right) => {
+                problems.add(wire.pos("to"), "", Fault::AcrossRacks { wire: wire.entry.asked() });
+                beside_broken.extend([from, to]);
+            }
+            _ => wires.push(wire),
+        }
+    }
+    let places = Places { top, sections, known: &known, ports: &ports, beside_broken: &beside_broken };
+    for subset in universe.subsets(&deploys) {
+        let name = sections.meta.as_ref().map_or("scenario", |meta| meta.name.as_str());
+        let mut rig = Rig::new(name).journal_with(journal_options(sections.journal, "unopened"));
+        let is_here = |end: &str| known.get(gear_of(end)).is_none_or(|idx| subset.binary_search(idx).is_ok());
+        let mut names = BTreeSet::new();
+        for &idx in &subset {
+            let gear = &sections.gears[idx];
+            let config = gear.node.get("config");
+            let Some(built) = ports[idx]
+                .as_ref()
+                .and_then(|_| built[idx].take().or_else(|| rebuild(catalog, &gear.entry.type_name, config).ok()))
+            else {
+                continue;
+            };
+            if names.insert(gear.entry.name.clone()) {
+                rig = add_gear(rig, &gear.entry, built);
+            }
+        }
+        for wire in wires.iter().filter(|wire| is_here(&wire.entry.from) && is_here(&wire.entry.to)) {
+            rig = rig.wire_with(&wire.entry.from, &wire.entry.to, wire.entry.options());
+        }
+        if let Err(PlanErrors(errors)) = rig.check() {
+            errors.iter().for_each(|error| places.add(error, problems));
+        }
+    }
+    ports
+}
+
+fn add_gear(rig: Rig, gear: &GearEntry, built: Built) -> Rig {
+    let rig = rig.built(&gear.name, built).supervised(gear.supervision.options());
+    match gear.state {
+        Some(StateChoice::Durable) => rig.durable_state(),
+        None => rig,
+    }
+}
+
+fn gear_of(end: &str) -> &str {
+    end.split_once('.').map_or(end, |(gear, _)| gear)
+}
+
+pub(crate) fn journal_options(journal: Journal, dir: impl Into<std::path::PathBuf>) -> JournalOptions {
+    let Journal::File(FileJournal { segment_bytes, max_bytes, segment_age_max_ms }) = journal;
+    let mut options = JournalOptions::dir(dir);
+    options.segment_bytes = segment_bytes;
+    options.segment_age_max = segment_age_max_ms.map(|age| ms(age.get()));
+    options.disk = DiskOptions { max_bytes, ..DiskOptions::default() };
+    options
+}
+
+/// Where what the runtime names stands in the file.
+struct Places<'c> {
+    top: &'c Node,
+    sections: &'c Sections<'c>,
+    known: &'c HashMap<&'c str, usize>,
+    ports: &'c [Option<Ports>],
+    /// Gears next to one that could not be built: whether they are wired cannot be said.
+    beside_broken: &'c BTreeSet<&'c str>,
+}
+
+impl Places<'_> {
+    fn add(&self, error: &PlanError, problems: &mut Problems) {
+        let pos = match error {
+            // Said before, with the place of the first.
+            PlanError::DuplicateName { .. } => return,
+            PlanError::Unwired { gear, .. } | PlanError::UnwiredOutput { gear, .. }
+                if self.beside_broken.contains(gear.as_str()) =>
+            {
+                return;
+            }
+            PlanError::BadName { name: gear, .. }
+            | PlanError::Unwired { gear, .. }
+            | PlanError::UnwiredOutput { gear, .. }
+            | PlanError::UnknownFeed { gear, .. }
+            | PlanError::Partitions { gear, .. }
+            | PlanError::NoJournalForState { gear }
+            | PlanError::Feeds { gear, .. }
+            | PlanError::Cycle { gear } => self.gear(gear),
+            PlanError::UnknownGear { wire, found, .. } | PlanError::UnknownPort { wire, found, .. } => {
+                self.wire(wire, |wire| match wire.entry.from == *found || gear_of(&wire.entry.from) == found {
+                    true => "from",
+                    false => "to",
+                })
+            }
+            PlanError::DuplicateWire { wire } => self.duplicate(wire),
+            PlanError::PartitionedEndpoint { wire } => self.wire(wire, |_| "partitions"),
+            PlanError::NoJournal { wire } => self.wire(wire, |_| "lane"),
+            PlanError::Setting { wire, setting, .. } => self.wire(wire, |_| setting),
+            PlanError::Journal { setting, .. } => journal_key(self.top, setting).pos,
+            _ => self.top.pos,
+        };
+        problems.add(pos, "", Fault::Plan { text: error.to_string() });
+    }
+
+    fn gear(&self, name: &str) -> Pos {
+        self.known.get(name).map_or(self.top.pos, |&idx| self.sections.gears[idx].pos("name"))
+    }
+
+    fn wire<'k>(&self, name: &str, key: impl Fn(&Item<'_, WireEntry>) -> &'k str) -> Pos {
+        let wire = self.sections.wires.iter().find(|wire| self.is_called(&wire.entry, name));
+        wire.map_or(self.top.pos, |wire| wire.pos(key(wire)))
+    }
+
+    fn duplicate(&self, name: &str) -> Pos {
+        let wire = self.sections.wires.iter().rev().find(|wire| self.is_called(&wire.entry, name));
+        wire.map_or(self.top.pos, |wire| wire.node.pos)
+    }
+
+    fn is_called(&self, wire: &WireEntry, name: &str) -> bool {
+        let ports = |end: &str| self.known.get(gear_of(end)).and_then(|&idx| self.ports[idx].as_ref());
+        wire.asked() == name || resolved(wire, ports).as_deref() == Some(name)
+    }
+}
+
+/// How the runtime calls a wire once its ports are known.
+fn resolved<'p>(wire: &WireEntry, ports: impl Fn(&str) -> Option<&'p Ports>) -> Option<String> {
+    let port = |end: &str, is_output: bool| {
+        if end.contains('.') {
+            return Some(end.to_owned());
+        }
+        let ports = ports(end)?;
+        let first = match is_output {
+            true => ports.outputs.first().map(|port| &port.name),
+            false => ports.inputs.first().map(|port| &port.name),
+        };
+        Some(format!("{end}.{}", first?))
+    };
+    Some(format!("{}->{}", port(&wire.from, true)?, port(&wire.to, false)?))
+}
+
+/// Why the rig of a rack cannot be put together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RackChoice {
+    /// No such rack.
+    #[error(
+        "rack `{found}`: found none of this name in the scenario, expected one of {listed}; remedy: name one of these"
+    )]
+    Unknown {
+        /// What was asked for.
+        found: String,
+        /// What there is.
+        listed: String,
+    },
+    /// More than one, and none was named.
+    #[error(
+        "rack: found none named and several in the scenario ({listed}), expected one; remedy: name it with `--rack`"
+    )]
+    Unnamed {
+        /// What there is.
+        listed: String,
+    },
+    /// A gear that could be built when the scenario was checked, and not now.
+    #[error("gear `{gear}`: {reason}")]
+    Gear {
+        /// The gear.
+        gear: String,
+        /// In its own words.
+        reason: String,
+    },
+}
+
+impl Checked {
+    /// The rack of this name; without a name, the only one.
+    ///
+    /// # Errors
+    /// When there is none, or more than one to choose from.
+    pub fn rack(&self, name: Option<&str>) -> Result<Option<Name>, RackChoice> {
+        let racks = &self.scenario.racks;
+        let listed =
+            || racks.iter().filter_map(|rack| rack.name.as_ref()).map(|name| format!("`{name}`")).collect::<Vec<_>>();
+        let unknown = |found: &str| {
+            let listed = if listed().is_empty() { "none (it has groups only)".to_owned() } else { listed().join(", ") };
+            RackChoice::Unknown { found: found.to_owned(), listed }
+        };
+        let mut named = racks.iter().filter_map(|rack| rack.name.as_ref());
+        match name {
+            Some(found) if racks.is_empty() => found.parse().map(Some).map_err(|_| unknown(found)),
+            Some(found) => named.find(|name| name.as_str() == found).cloned().map(Some).ok_or_else(|| unknown(found)),
+            None if racks.is_empty() => Ok(None),
+            None => match (named.next(), named.next()) {
+                (Some(only), None) => Ok(Some(only.clone())),
+                _ => Err(RackChoice::Unnamed { listed: listed().join(", ") }),
+            },
+        }
+    }
+
+    /// The gears and wires of one rack as a rig, with its journal in `dir`.
+    ///
+    /// # Errors
+    /// When the rack cannot be chosen, or a gear cannot be built any more.
+    pub fn rig(&self, rack: Option<&str>, catalog: &Catalog, dir: &std::path::Path) -> Result<Rig, RackChoice> {
+        let name = self.rack(rack)?;
+        let universe = Universe::new(self.scenario.racks.iter());
+        let rack_idx = universe.racks.iter().position(|place| place.name == name);
+        let is_here = |gear: &GearEntry| {
+            let members = universe.members(&gear.deploy);
+            members.is_none_or(|members| rack_idx.is_some_and(|idx| members.contains(&idx)))
+        };
+        let mut rig = Rig::new(&self.scenario.meta.name)
+            .journal_with(journal_options(self.scenario.journal, dir))
+            .on_failed(self.scenario.on_failed.into());
+        let mut here = BTreeSet::new();
+        for (gear, config) in self.scenario.gears.iter().zip(&self.configs).filter(|(gear, _)| is_here(gear)) {
+            // It was built once when it was checked; what it reads besides may be gone by now.
+            let built = rebuild(catalog, &gear.type_name, config.as_ref())
+                .map_err(|reason| RackChoice::Gear { gear: gear.name.to_string(), reason })?;
+            rig = add_gear(rig, gear, built);
+            here.insert(gear.name.as_str());
+        }
+        for wire in self.scenario.wires.iter().filter(|wire| here.contains(gear_of(&wire.from))) {
+            rig = rig.wire_with(&wire.from, &wire.to, wire.options());
+        }
+        Ok(rig)
+    }
+
+    /// How the running rig calls a wire.
+    pub(crate) fn wire_name(&self, wire: &WireEntry) -> String {
+        let ports = |end: &str| {
+            let idx = self.scenario.gears.iter().position(|gear| gear.name.as_str() == gear_of(end))?;
+            self.ports.get(idx)
+        };
+        resolved(wire, ports).unwrap_or_else(|| wire.asked())
+    }
+}
+
+#[cfg(test)]
+mod tests;

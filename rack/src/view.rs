@@ -1,0 +1,153 @@
+//! What `fluxrig top` shows: the tree of actors, wires with their doors, the journal, as one JSON value and as text.
+
+use std::fmt::Write as _;
+
+use fluxrig_actors::supervision::{Status, TreeNode};
+use fluxrig_actors::{Lane, RunningRig};
+use serde_json::{Value, json};
+
+use crate::rack::Shared;
+
+/// The rack as it is now.
+pub(crate) async fn top(shared: &Shared) -> Value {
+    let meta = &shared.checked.scenario.meta;
+    let mut top = json!({
+        "scenario": meta.name.as_str(),
+        "version": meta.version.to_string(),
+        "rack": shared.rack,
+        "pid": std::process::id(),
+        "up_ms": millis(shared.since.elapsed()),
+        "is_draining": shared.is_draining(),
+        "metrics": shared.metrics.get().map(ToString::to_string),
+    });
+    let rig = shared.rig.read().await;
+    if let Some(rig) = rig.as_ref() {
+        top["is_degraded"] = rig.is_degraded().into();
+        top["dead_letters"] = rig.dead_letter_count().into();
+        top["journal"] = journal(rig);
+        if let Ok(tree) = rig.snapshot().await {
+            top["wires"] = wires(shared, rig, &tree);
+            top["text"] = tree.to_string().into();
+            top["tree"] = node(&tree);
+        }
+    }
+    top
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn node(tree: &TreeNode) -> Value {
+    let status = match tree.status {
+        Status::Backoff { .. } => "backoff".to_owned(),
+        other => other.to_string(),
+    };
+    let mut shown = json!({
+        "name": &*tree.name,
+        "state": status,
+        "restarts": tree.restarts,
+        "is_stuck": tree.stuck,
+        "has_answered": tree.answered,
+        "last_exit": tree.last_exit.as_ref().map(ToString::to_string),
+        "up_ms": tree.up_for.map(millis),
+        "rate_per_s": tree.rate,
+    });
+    if let Some(vitals) = &tree.vitals {
+        shown["depth"] = vitals.depth.into();
+        shown["handled"] = vitals.handled.into();
+        shown["oldest_ms"] = vitals.oldest_ms.into();
+        shown["busy_ms"] = vitals.busy_ms.into();
+    }
+    if !tree.children.is_empty() {
+        shown["children"] = tree.children.iter().map(node).collect();
+    }
+    shown
+}
+
+/// Every wire, and whether it has room: a full one closes every door that can reach it.
+fn wires(shared: &Shared, rig: &RunningRig, tree: &TreeNode) -> Value {
+    let checked = &shared.checked;
+    let views = rig.wires().into_iter().map(|view| {
+        let entry = checked.scenario.wires.iter().find(|wire| checked.wire_name(wire) == view.name);
+        let capacity = entry.map_or(0, |wire| wire.capacity.get());
+        let vitals = tree
+            .find("core/scenario/wires")
+            .and_then(|wires| wires.children.iter().find(|wire| *wire.name == *view.name).and_then(|wire| wire.vitals));
+        json!({
+            "name": view.name.as_str(),
+            "lane": match view.lane { Lane::Turbo => "turbo", Lane::Os => "os", Lane::Flush => "flush" },
+            "depth": view.depth,
+            "capacity": capacity,
+            "passed": view.passed,
+            "oldest_ms": vitals.and_then(|vitals| vitals.oldest_ms),
+            "doors": if view.depth < capacity { "open" } else { "closed" },
+        })
+    });
+    views.collect()
+}
+
+fn journal(rig: &RunningRig) -> Value {
+    rig.journal().map_or(Value::Null, |(stats, usage)| {
+        json!({
+            "groups": stats.groups,
+            "records": stats.records,
+            "bytes": stats.bytes,
+            "flushes": stats.flushes,
+            "failures": stats.failures,
+            "disk_bytes": usage.bytes,
+            "segments": usage.segments,
+            "free_bytes": usage.free_bytes,
+        })
+    })
+}
+
+/// The value of a request for it, as a page of text.
+#[must_use]
+pub fn top_text(top: &Value) -> String {
+    let text = |key: &str| top[key].as_str().unwrap_or("-").to_owned();
+    let is = |key: &str| top[key] == true;
+    let mut page = format!(
+        "{} {}  rack {}  up {} s",
+        text("scenario"),
+        text("version"),
+        text("rack"),
+        top["up_ms"].as_u64().unwrap_or(0) / 1000
+    );
+    for (key, word) in [("is_degraded", "DEGRADED"), ("is_draining", "DRAINING")] {
+        if is(key) {
+            page.push_str("  ");
+            page.push_str(word);
+        }
+    }
+    let journal = &top["journal"];
+    // Writing to a text cannot fail.
+    let _ = writeln!(
+        page,
+        "\ndead letters {}  journal {} bytes on disk, {} flushes\n",
+        top["dead_letters"], journal["disk_bytes"], journal["flushes"]
+    );
+    page.push_str(top["text"].as_str().unwrap_or_default());
+    let wires = top["wires"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let width = wires.iter().filter_map(|wire| wire["name"].as_str()).map(str::len).max().unwrap_or(0).max(4);
+    let _ = writeln!(
+        page,
+        "\n{:width$}  {:6} {:>8} {:>8} {:>10} {:>9}  DOORS",
+        "WIRE", "LANE", "DEPTH", "CAPACITY", "PASSED", "OLDEST_MS"
+    );
+    for wire in wires {
+        let oldest = wire["oldest_ms"].as_u64().map_or_else(|| "-".to_owned(), |ms| ms.to_string());
+        let word = |key: &str| wire[key].as_str().unwrap_or("-");
+        let _ = writeln!(
+            page,
+            "{:width$}  {:6} {:>8} {:>8} {:>10} {oldest:>9}  {}",
+            word("name"),
+            word("lane"),
+            wire["depth"].as_u64().unwrap_or(0),
+            wire["capacity"].as_u64().unwrap_or(0),
+            wire["passed"].as_u64().unwrap_or(0),
+            word("doors"),
+        );
+    }
+    page
+}

@@ -1,0 +1,454 @@
+//! The binary as an operator meets it: started, asked, drained, refused. Each test has a data directory of its own and
+//! waits for what it asks for, never for a time.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where anything is not as it should be")]
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use fluxrig_rack::SERIES;
+use serde_json::Value;
+
+/// A folder of its own, gone with the value.
+struct TempDir(PathBuf);
+
+impl TempDir {
+    fn new() -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("fluxrig-rack-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+fn fluxrig(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fluxrig"));
+    command.args(arguments).env_remove("FLUXRIG_DATA_DIR").env_remove("FLUXRIG_RACK").env_remove("FLUXRIG_LOG");
+    command
+}
+
+fn done(arguments: &[&str]) -> Output {
+    fluxrig(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A rack that runs until it is told to end, or until the test fails.
+struct Daemon {
+    child: Child,
+    data_dir: PathBuf,
+}
+
+impl Daemon {
+    fn start(scenario: &Path, data_dir: &Path) -> Self {
+        Self::start_with(scenario, data_dir, &[])
+    }
+
+    fn start_with(scenario: &Path, data_dir: &Path, arguments: &[&str]) -> Self {
+        let data_dir = data_dir.to_owned();
+        let mut command = fluxrig(&["run", scenario.to_str().unwrap(), "--metrics", "127.0.0.1:0", "--data-dir"]);
+        let child = command.arg(&data_dir).args(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let mut daemon = Self { child, data_dir };
+        while !daemon.data_dir.join("control.sock").exists() {
+            if let Some(status) = daemon.child.try_wait().unwrap() {
+                panic!("ended at the start with {status}: {}", daemon.log());
+            }
+            std::thread::yield_now();
+        }
+        daemon
+    }
+
+    fn log(&mut self) -> String {
+        let mut log = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        log
+    }
+
+    fn ask(&self, arguments: &[&str]) -> Output {
+        let (command, rest) = arguments.split_first().unwrap();
+        fluxrig(&[command, "--data-dir"]).arg(&self.data_dir).args(rest).output().unwrap()
+    }
+
+    fn top(&self) -> Value {
+        let output = self.ask(&["top", "--json"]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Asks until a fact is so.
+    fn until(&self, fact: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let top = self.top();
+            if fact(&top) {
+                return top;
+            }
+        }
+    }
+
+    fn get(&self, path: &str) -> (u16, String) {
+        let top = self.top();
+        get(top["metrics"].as_str().unwrap(), path)
+    }
+
+    fn signal(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    }
+
+    /// SIGTERM, and the end.
+    fn terminate(mut self) -> (Option<i32>, String) {
+        self.signal();
+        let code = self.child.wait().unwrap().code();
+        (code, self.log())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It has ended already unless the test failed.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn get(address: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: rack\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+fn pipeline(dir: &TempDir, count: u64) -> PathBuf {
+    let out = dir.0.join("out.jsonl");
+    let scenario = format!(
+        "meta: {{ name: pipeline, version: 0.1.0 }}\ngears:\n  \
+         - {{ name: source, type: generator, config: {{ count: {count}, data: {{ card: 4111111111111111 }} }} }}\n  \
+         - {{ name: label, type: map, config: {{ steps: [{{ set: {{ path: meta.site, value: N1 }} }}] }} }}\n  \
+         - {{ name: sink, type: file, config: {{ path: {} }} }}\n\
+         wires:\n  - {{ from: source, to: label }}\n  - {{ from: label, to: sink, retention: 1h }}\n",
+        out.display()
+    );
+    dir.file("pipeline.yaml", &scenario)
+}
+
+fn passed(top: &Value, wire: &str) -> u64 {
+    let wires = top["wires"].as_array().unwrap();
+    wires.iter().find(|found| found["name"] == wire).unwrap()["passed"].as_u64().unwrap()
+}
+
+#[test]
+fn a_scenario_runs_is_seen_and_is_drained() {
+    let dir = TempDir::new();
+    let daemon = Daemon::start(&pipeline(&dir, 1000), &dir.0.join("data"));
+    let top = daemon.until(|top| passed(top, "label.out->sink.in") == 1000);
+    assert_eq!((top["scenario"].as_str(), top["is_degraded"].as_bool()), (Some("pipeline"), Some(false)));
+    assert_eq!(top["wires"][0]["doors"], "open");
+    assert_eq!(daemon.get("/readyz"), (200, "ready\n".into()));
+    assert_eq!(daemon.get("/healthz").0, 200);
+    assert_eq!(daemon.get("/nothing").0, 404);
+
+    let (status, page) = daemon.get("/metrics");
+    assert_eq!(status, 200);
+    let shown: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let listed: Vec<&str> = SERIES.iter().map(|series| series.name).collect();
+    assert_eq!(shown, listed);
+    for series in SERIES {
+        let samples = page.lines().filter(|line| line.split(['{', ' ']).next() == Some(series.name));
+        assert!(samples.count() > 0, "{} has no sample", series.name);
+    }
+    assert!(page.contains("fluxrig_gear_handled_total{gear=\"label\"} 1000\n"), "{page}");
+    assert!(page.contains("fluxrig_wire_passed_total{wire=\"source.out->label.in\"} 1000\n"), "{page}");
+    let documented = text(&done(&["metrics"]).stdout);
+    assert!(listed.iter().all(|name| documented.contains(name)));
+
+    let page = text(&daemon.ask(&["top"]).stdout);
+    assert!(page.contains("DEPTH") && page.contains("source.out->label.in"), "{page}");
+    let socket = std::fs::metadata(dir.0.join("data/control.sock")).unwrap();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&socket.permissions()) & 0o777, 0o600);
+
+    let (code, log) = daemon.terminate();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains("4111111111111111"), "{log}");
+    assert!(log.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{log}");
+    assert!(!dir.0.join("data/control.sock").exists());
+    let lines = std::fs::read_to_string(dir.0.join("out.jsonl")).unwrap();
+    let numbers: Vec<u64> = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["data"]["seq"].as_u64().unwrap())
+        .collect();
+    assert_eq!(numbers, (0..1000).collect::<Vec<u64>>());
+}
+
+#[test]
+fn what_a_wire_retains_is_delivered_again() {
+    let dir = TempDir::new();
+    let daemon = Daemon::start(&pipeline(&dir, 10), &dir.0.join("data"));
+    daemon.until(|top| passed(top, "label.out->sink.in") == 10);
+    let output = daemon.ask(&["replay", "label.out->sink.in", "--from-time", "1970-01-01T00:00:00Z"]);
+    assert_eq!(text(&output.stdout), "10 messages delivered again\n", "{}", text(&output.stderr));
+    daemon.until(|top| passed(top, "label.out->sink.in") == 20);
+    let output = daemon.ask(&["replay", "source.out->label.in", "--from-seq", "1"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("expected a wire with `retention`"), "{}", text(&output.stderr));
+    assert_eq!(daemon.terminate().0, Some(0));
+}
+
+#[test]
+fn dead_letters_are_listed_shown_sent_again_and_purged() {
+    let dir = TempDir::new();
+    let out = dir.0.join("out.jsonl");
+    let scenario = dir.file(
+        "dead.yaml",
+        &format!(
+            "meta: {{ name: dead, version: 0.1.0 }}\ngears:\n  \
+             - {{ name: source, type: generator, config: {{ count: 3, data: {{ card: 4111111111111111 }} }} }}\n  \
+             - {{ name: pick, type: map, config: {{ steps: [{{ copy: {{ from: data.absent, to: data.there }} }}] }} }}\n  \
+             - {{ name: sink, type: file, config: {{ path: {} }} }}\n\
+             wires:\n  - {{ from: source, to: pick }}\n  - {{ from: pick, to: sink }}\n",
+            out.display()
+        ),
+    );
+    let daemon = Daemon::start(&scenario, &dir.0.join("data"));
+    daemon.until(|top| top["dead_letters"] == 3);
+    let list: Value = serde_json::from_slice(&daemon.ask(&["dlq", "list", "--json"]).stdout).unwrap();
+    assert_eq!(list["count"], 3);
+    let seq = list["letters"][0]["seq"].to_string();
+    let shown = text(&daemon.ask(&["dlq", "show", &seq]).stdout);
+    assert!(shown.contains("data.absent") && shown.contains("card"), "{shown}");
+    assert!(!shown.contains("4111111111111111"), "{shown}");
+    assert!(text(&daemon.ask(&["dlq", "list"]).stdout).starts_with("3 dead letters\n"));
+
+    // Sent again it fails again, as another letter.
+    assert!(daemon.ask(&["dlq", "replay", &seq]).status.success());
+    let is_new = |top: &Value| top["dead_letters"] == 3 && passed(top, "source.out->pick.in") == 4;
+    daemon.until(is_new);
+    assert_eq!(daemon.ask(&["dlq", "show", &seq]).status.code(), Some(1));
+    let list: Value = serde_json::from_slice(&daemon.ask(&["dlq", "list", "--json"]).stdout).unwrap();
+    let seq = list["letters"][0]["seq"].to_string();
+    assert_eq!(text(&daemon.ask(&["dlq", "purge", &seq]).stdout), "1 purged\n");
+    assert_eq!(text(&daemon.ask(&["dlq", "purge", "--all"]).stdout), "2 purged\n");
+    assert_eq!(daemon.top()["dead_letters"], 0);
+    assert_eq!(daemon.terminate().0, Some(0));
+}
+
+#[test]
+fn a_second_process_is_told_who_has_the_directory() {
+    let dir = TempDir::new();
+    let scenario = pipeline(&dir, 1);
+    let daemon = Daemon::start(&scenario, &dir.0.join("data"));
+    let data_dir = dir.0.join("data");
+    let output = done(&["run", scenario.to_str().unwrap(), "--data-dir", data_dir.to_str().unwrap()]);
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(73), "{error}");
+    assert!(error.contains(&format!("in use by process {}", daemon.child.id())), "{error}");
+    let output = done(&["journal", "verify", "--data-dir", data_dir.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(73), "{}", text(&output.stderr));
+    daemon.top();
+    assert_eq!(daemon.terminate().0, Some(0));
+}
+
+#[test]
+fn a_path_longer_than_a_socket_address_is_no_obstacle() {
+    let dir = TempDir::new();
+    let data_dir = dir.0.join("d".repeat(120));
+    let daemon = Daemon::start(&pipeline(&dir, 1), &data_dir);
+    daemon.top();
+    assert_eq!(daemon.terminate().0, Some(0));
+}
+
+#[test]
+fn a_socket_left_by_a_kill_is_replaced_and_the_journal_goes_on() {
+    let dir = TempDir::new();
+    let (scenario, data_dir) = (pipeline(&dir, 5), dir.0.join("data"));
+    let mut daemon = Daemon::start(&scenario, &data_dir);
+    daemon.until(|top| passed(top, "label.out->sink.in") == 5);
+    daemon.child.kill().unwrap();
+    daemon.child.wait().unwrap();
+    drop(daemon);
+    assert_eq!(done(&["top", "--data-dir", data_dir.to_str().unwrap()]).status.code(), Some(69));
+    let left = std::fs::metadata(data_dir.join("control.sock")).unwrap();
+    let daemon = Daemon::start(&scenario, &data_dir);
+    // The old name is there at once; the new one is another file.
+    while std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(data_dir.join("control.sock")).unwrap())
+        == std::os::unix::fs::MetadataExt::ino(&left)
+    {
+        std::thread::yield_now();
+    }
+    daemon.top();
+    assert_eq!(daemon.terminate().0, Some(0));
+    let output = done(&["journal", "verify", "--data-dir", data_dir.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).starts_with("whole up to epoch "), "{}", text(&output.stdout));
+    let stats = done(&["journal", "stats", "--json", "--data-dir", data_dir.to_str().unwrap()]);
+    let stats: Value = serde_json::from_slice(&stats.stdout).unwrap();
+    assert!(stats[0]["groups"].as_u64().unwrap() > 0, "{stats}");
+}
+
+#[test]
+fn a_damaged_journal_is_said_and_given_up_only_on_demand() {
+    let dir = TempDir::new();
+    let (scenario, data_dir) = (pipeline(&dir, 50), dir.0.join("data"));
+    let daemon = Daemon::start(&scenario, &data_dir);
+    daemon.until(|top| passed(top, "label.out->sink.in") == 50);
+    assert_eq!(daemon.terminate().0, Some(0));
+    let segment = data_dir.join("journal/00000001.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[4096 + 100] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let here = data_dir.to_str().unwrap();
+    for arguments in [vec!["run", scenario.to_str().unwrap()], vec!["journal", "verify"], vec!["journal", "repair"]] {
+        let mut arguments = arguments;
+        let at = if arguments[0] == "run" { 2 } else { 1 };
+        arguments.splice(at..at, ["--data-dir", here]);
+        let output = done(&arguments);
+        assert_eq!(output.status.code(), Some(65), "{arguments:?}: {}", text(&output.stderr));
+    }
+    let output = done(&["journal", "--data-dir", here, "repair", "--give-up"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("put aside: 00000001.seg.quarantined"), "{}", text(&output.stdout));
+    assert_eq!(Daemon::start(&scenario, &data_dir).terminate().0, Some(0));
+}
+
+#[test]
+fn orphans_are_refused_until_the_operator_says_otherwise() {
+    let dir = TempDir::new();
+    let data_dir = dir.0.join("data");
+    // Nothing takes what is on the wire: the sink's folder is not there, and it is failed at once.
+    let held = |gears: &str, wires: &str| {
+        format!(
+            "meta: {{ name: orphans, version: 0.1.0 }}\ngears:\n  - {{ name: source, type: generator, config: {{ count: 3 }} }}\n{gears}wires:\n{wires}"
+        )
+    };
+    let stuck =
+        "  - { name: sink, type: file, config: { path: no/such/folder/out }, supervision: { max_restarts: 0 } }\n";
+    let before = dir.file("before.yaml", &held(stuck, "  - { from: source, to: sink }\n"));
+    let daemon = Daemon::start(&before, &data_dir);
+    daemon.until(|top| top["wires"][0]["depth"] == 3);
+    assert_eq!(daemon.terminate().0, Some(0));
+    let after =
+        dir.file("after.yaml", &held("  - { name: log, type: log }\n", "  - { from: source, to: log, lane: turbo }\n"));
+    let output = done(&["run", after.to_str().unwrap(), "--data-dir", data_dir.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(78), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("--orphans dlq"), "{}", text(&output.stderr));
+    let daemon = Daemon::start_with(&after, &data_dir, &["--orphans", "dlq"]);
+    assert_eq!(daemon.top()["dead_letters"], 3);
+    assert_eq!(daemon.terminate().0, Some(0));
+}
+
+#[test]
+fn wrong_arguments_and_scenarios_have_their_codes() {
+    let dir = TempDir::new();
+    let bad = dir.file("bad.yaml", "meta: { name: bad, version: 0.1.0 }\ngears:\n  - { name: a, type: scael }\n");
+    let bad = bad.to_str().unwrap();
+    for arguments in
+        [["run", bad].as_slice(), &["lint", bad], &["graph", bad], &["echo", bad], &["lint", "--json", bad]]
+    {
+        assert_eq!(done(arguments).status.code(), Some(78), "{arguments:?}");
+    }
+    let warned = dir.file("warned.yaml", include_str!("../fixtures/good/turbo-behind-standard.yaml"));
+    let warned = warned.to_str().unwrap();
+    assert_eq!(done(&["lint", warned]).status.code(), Some(0));
+    assert_eq!(done(&["lint", "--deny-warnings", warned]).status.code(), Some(78));
+    assert_eq!(done(&["lint", warned, bad]).status.code(), Some(78));
+    assert!(text(&done(&["lint", "--defaults", warned]).stdout).contains("    capacity: 4096\n"));
+    let found: Value = serde_json::from_slice(&done(&["lint", "--json", bad]).stdout).unwrap();
+    assert_eq!(
+        (&found[0]["line"], &found[0]["column"], &found[0]["severity"]),
+        (&3.into(), &22.into(), &"error".into())
+    );
+    assert!(text(&done(&["lint", bad]).stdout).contains("bad.yaml:3:22: `gears[0].type`: found `scael`"));
+    assert_eq!(done(&["run"]).status.code(), Some(2));
+    assert_eq!(done(&["gears", "doc", "mapp"]).status.code(), Some(2));
+    let nowhere = dir.0.join("nowhere");
+    assert_eq!(done(&["dlq", "--data-dir", nowhere.to_str().unwrap(), "list"]).status.code(), Some(69));
+    let scenario = pipeline(&dir, 1);
+    let file = dir.file("file", "");
+    let output = done(&["run", scenario.to_str().unwrap(), "--data-dir", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(73), "{}", text(&output.stderr));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let data_dir = dir.0.join("data");
+    let output =
+        done(&["run", scenario.to_str().unwrap(), "--data-dir", data_dir.to_str().unwrap(), "--metrics", &address]);
+    assert_eq!(output.status.code(), Some(98), "{}", text(&output.stderr));
+    let output = done(&["run", scenario.to_str().unwrap(), "--log-level", "info,=,"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+}
+
+#[test]
+fn what_there_is_can_be_read() {
+    let catalog = fluxrig_gears::standard();
+    let list: Value = serde_json::from_slice(&done(&["gears", "list", "--json"]).stdout).unwrap();
+    let types: Vec<&str> = list.as_array().unwrap().iter().map(|gear| gear["type"].as_str().unwrap()).collect();
+    assert_eq!(types, catalog.manifests().map(|manifest| manifest.type_name).collect::<Vec<_>>());
+    for type_name in types {
+        assert!(text(&done(&["gears", "doc", type_name]).stdout).starts_with(type_name));
+        let schema: Value = serde_json::from_slice(&done(&["gears", "schema", type_name]).stdout).unwrap();
+        assert!(schema["properties"].is_object());
+    }
+    let schema: Value = serde_json::from_slice(&done(&["schema"]).stdout).unwrap();
+    assert!(schema["properties"]["gears"].is_object());
+    assert!(text(&done(&["completion", "bash"]).stdout).contains("_fluxrig"));
+    assert_eq!(text(&done(&["version"]).stdout), format!("fluxrig {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+/// A sink that cannot start: what is on the wire before it stays there.
+fn broken_sink(dir: &TempDir, on_failed: &str) -> PathBuf {
+    dir.file(
+        "broken.yaml",
+        &format!(
+            "meta: {{ name: broken, version: 0.1.0 }}\non_failed: {on_failed}\ngears:\n  \
+             - {{ name: source, type: generator, config: {{ count: 3 }} }}\n  \
+             - {{ name: sink, type: file, config: {{ path: no/such/folder/out }}, supervision: {{ max_restarts: 0 }} }}\n\
+             wires:\n  - {{ from: source, to: sink, lane: turbo }}\n"
+        ),
+    )
+}
+
+#[test]
+fn a_second_signal_ends_what_does_not_drain() {
+    let dir = TempDir::new();
+    let scenario = broken_sink(&dir, "hold");
+    let data_dir = dir.0.join("data");
+    let daemon = Daemon::start_with(&scenario, &data_dir, &["--drain-ms", "600000"]);
+    let top = daemon.until(|top| top["wires"][0]["depth"] == 3);
+    let metrics = top["metrics"].as_str().unwrap().to_owned();
+    assert!(get(&metrics, "/metrics").1.contains("fluxrig_gear_failed{gear=\"sink\"} 1\n"));
+    daemon.signal();
+    while get(&metrics, "/readyz") != (503, "draining\n".to_owned()) {}
+    assert_eq!(get(&metrics, "/healthz").0, 200);
+    let output = daemon.ask(&["dlq", "list"]);
+    assert_eq!(output.status.code(), Some(75), "{}", text(&output.stderr));
+    let (code, log) = daemon.terminate();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("ended by a second signal"), "{log}");
+}
+
+#[test]
+fn a_rack_that_stops_for_a_failed_gear_has_failed() {
+    let dir = TempDir::new();
+    let scenario = broken_sink(&dir, "stop");
+    let output = done(&["run", scenario.to_str().unwrap(), "--data-dir", dir.0.join("data").to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("rack: found it ended by itself"), "{}", text(&output.stderr));
+}
