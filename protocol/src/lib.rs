@@ -40,7 +40,7 @@ pub use cbor::{DecodeError, Fault, Field};
 pub use field_path::{FieldError, FieldPath, PathError};
 pub use id::{EntityId, EntityKind, FluxId, IdError};
 pub use limits::{LimitError, Limits, LimitsError};
-pub use map::{Map, MapBuilder};
+pub use map::{Entry, Map, MapBuilder};
 pub use meta::Meta;
 pub use msg::{Body, EncodeError, Flags, FluxMsg, Hop, Path, ReservedFlags, Unknown};
 pub use trace::{Trace, TraceError};

@@ -8,7 +8,7 @@ use smol_str::SmolStr;
 use crate::{
     field_path::{FieldError, FieldPath},
     sorted::{Sorted, key_order},
-    value::Value,
+    value::{Value, owned},
 };
 
 /// Values under text keys. Empty costs nothing, a copy one atomic increment.
@@ -184,6 +184,64 @@ impl Map {
     pub(crate) fn from_sorted(entries: Vec<(SmolStr, Value)>) -> Self {
         Self(Sorted::from_sorted(entries))
     }
+}
+
+/// For codecs that know how many entries there will be, and walk them in the order of their keys.
+impl Map {
+    /// A map of so many entries, each made where it stays, so that it is not moved as one that is pushed.
+    ///
+    /// The caller vouches for the order of the keys, shorter first; only builds with debug assertions look.
+    ///
+    /// # Errors
+    ///
+    /// The first error of `fill`.
+    #[inline]
+    pub fn try_fill<E>(count: usize, mut fill: impl FnMut(Entry<'_>) -> Result<(), E>) -> Result<Self, E> {
+        let mut entries = Vec::new();
+        entries.resize_with(count, || (SmolStr::new_static(""), Value::Null));
+        for (key, value) in &mut entries {
+            fill(Entry { key, value })?;
+        }
+        Ok(Self::from_sorted(entries))
+    }
+}
+
+/// The place of one entry while [`Map::try_fill`] makes it.
+pub struct Entry<'a> {
+    key: &'a mut SmolStr,
+    value: &'a mut Value,
+}
+
+impl Entry<'_> {
+    /// Puts a text under a key that is known when the program is written.
+    #[inline]
+    pub fn text(self, key: &'static str, text: &str) {
+        // A text of a known length is put together in registers and written once, to where it stays. Of an unknown
+        // length it would be written in parts and read again at once as a whole, for which the processor waits.
+        macro_rules! inline {
+            ($($len:literal)*) => {
+                match text.len() {
+                    $($len => put(self.value, Value::Text(SmolStr::new_inline(text))),)*
+                    _ => put(self.value, Value::Text(owned(text))),
+                }
+            };
+        }
+        inline!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23);
+        put(self.key, SmolStr::new_static(key));
+    }
+
+    /// Puts any value under a key that is known when the program is written.
+    #[inline]
+    pub fn value(self, key: &'static str, value: Value) {
+        *self.value = value;
+        put(self.key, SmolStr::new_static(key));
+    }
+}
+
+/// Writes over what needs no drop: an entry that was not filled yet holds nothing on the heap.
+#[inline(always)]
+fn put<T>(place: &mut T, value: T) {
+    std::mem::forget(std::mem::replace(place, value));
 }
 
 fn walk<'a, 'k>(map: &'a Map, mut segments: impl Iterator<Item = &'k str>) -> Option<&'a Value> {

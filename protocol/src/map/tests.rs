@@ -109,3 +109,27 @@ fn meta_prints_keys_and_lengths() {
     assert_eq!(meta.set("pan", "x").as_deref(), Some("4000001234567899"));
     assert_eq!((meta.len(), meta.remove("pan").as_deref(), meta.is_empty()), (1, Some("x"), true));
 }
+
+const KEYS: [&str; 26] = [
+    "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "17", "18", "19", "20",
+    "21", "22", "23", "24", "25",
+];
+
+#[test]
+fn texts_that_come_in_order_are_the_same_as_texts_that_are_sorted() {
+    // Every length that stands inline, and two beyond.
+    let texts: Vec<String> = (0..=25).map(|len| "x7ä".chars().cycle().take(len).collect()).collect();
+    let mut next = (0_usize..).zip(&texts);
+    let ordered: Result<Map, ()> = Map::try_fill(texts.len() + 1, |place| {
+        match next.next() {
+            Some((key, text)) => place.text(KEYS[key], text),
+            None => place.value("100", Value::from(7_u64)),
+        }
+        Ok(())
+    });
+    let mut sorted: Map = texts.iter().enumerate().map(|(key, text)| (key.to_string(), text.as_str())).collect();
+    sorted.insert_key("100", 7_u64);
+    assert_eq!(ordered, Ok(sorted));
+    assert_eq!(Map::try_fill(1, |_| Err("no")), Err("no"));
+    assert!(Map::try_fill(0, |_| Err(())).is_ok_and(|map| map.is_empty()));
+}
