@@ -192,6 +192,18 @@ impl Memory {
         next
     }
 
+    /// Keys and timers.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len() + self.timers.len()
+    }
+
+    /// Keys and timers whose newest record is in `oldest` or before.
+    pub(crate) fn count_homed(&self, oldest: SegmentId) -> usize {
+        let is_homed = |home: SegmentId| home != 0 && home <= oldest;
+        let keys = self.keys.values().filter(|kept| is_homed(kept.home)).count();
+        keys + self.timers.values().filter(|timer| is_homed(timer.home)).count()
+    }
+
     /// Fills an empty memory with what was recovered. `due_ns` of each timer is already in this node's time.
     pub(crate) fn recover(
         &mut self,

@@ -113,18 +113,21 @@ pub(crate) struct WriterParts {
 impl Writer {
     pub(crate) fn new(parts: WriterParts) -> Self {
         let reader = parts.storage.reader();
+        let born: u64 = parts.births.values().sum();
+        let outlived = born.saturating_sub(alive_in(&parts.node));
         Self {
             node: parts.node,
             reader,
             disk: parts.disk,
             kept: VecDeque::new(),
-            carrying: Carrying::new(parts.oldest, parts.names),
+            carrying: Carrying::new(parts.oldest, parts.names, outlived),
             body: Vec::with_capacity(1 << 20),
             last_read: None,
             unclean_starts: None,
             stats: JournalStats::default(),
             births_by_segment: parts.births,
-            trimmed_to: parts.oldest,
+            // What a process before declared dead and did not come to delete goes with the first trim.
+            trimmed_to: 0,
             is_failed: false,
             segment_age_max: parts.segment_age_max,
             segment_since: (0, 0),
@@ -328,9 +331,9 @@ impl Writer {
         if oldest <= self.trimmed_to || !is_clear {
             return None;
         }
-        self.trimmed_to = oldest;
         self.births_by_segment = self.births_by_segment.split_off(&oldest);
-        self.stats.trimmed += 1;
+        self.stats.trimmed += u64::from(self.trimmed_to > 0);
+        self.trimmed_to = oldest;
         Some(self.storage.trimmer(oldest))
     }
 
@@ -354,6 +357,14 @@ impl Writer {
             if level < before {
                 self.node.open_doors();
             }
+        }
+        // Nothing else would make the cut in which an idle rig makes room, and its doors would stay closed.
+        if level > 0
+            && !self.carrying.is_active()
+            && self.carrying.has_spare(self.storage.current())
+            && self.carry_worth(true).is_some()
+        {
+            self.node.note_dirty();
         }
     }
 
@@ -384,6 +395,7 @@ impl Writer {
             // Page-cache traffic is never all flushed by itself, and what is not flushed would be void in a new segment.
             self.flush().await?;
             self.storage.replace(self.flushed_mark()).await?;
+            self.carrying.note_early_segment();
         }
         Ok(())
     }
@@ -391,6 +403,7 @@ impl Writer {
     /// Begins a new segment whose first group merges all that was kept. An error means: again later.
     pub(crate) async fn recover(&mut self) -> Result<(), StorageError> {
         self.storage.replace(self.flushed_mark()).await?;
+        self.carrying.note_early_segment();
         self.write().await?;
         self.flush().await?;
         self.is_failed = false;
@@ -407,33 +420,66 @@ impl Writer {
         self.storage.usage()
     }
 
-    /// Begins to carry the oldest segment forward when little in it is alive, or when the disk fills.
+    /// Begins to carry the oldest segment forward when that is worth it: see the head of `carry.rs`.
     fn consider_carry(&mut self) {
-        let oldest = self.carrying.oldest();
-        // What is not flushed yet is not known as retained yet either.
-        if self.kept.iter().any(|kept| kept.at.is_some_and(|at| at.segment <= oldest)) {
-            return;
-        }
         let newest = self.storage.current();
+        let is_scarce = self.node.gauge.level() > 0;
         // On a full disk every cut looks again: acks may have emptied the oldest segment without a rotation.
-        let is_due = self.carrying.is_due(newest) || (self.node.gauge.level() > 0 && self.carrying.has_spare(newest));
+        let is_due = self.carrying.is_due(newest) || (is_scarce && self.carrying.has_spare(newest));
         if self.carrying.is_active() || !is_due {
             return;
         }
-        let wall_ns = self.node.wall_ns();
-        let is_retained =
-            self.node.queues.iter().filter_map(|queue| queue.oldest_retained(wall_ns)).any(|kept| kept <= oldest);
-        if is_retained {
-            return;
+        let Some(worth) = self.carry_worth(is_scarce) else { return };
+        let oldest = self.carrying.oldest();
+        match worth {
+            CarryWorth::Pass { alive } => self.carrying.begin_pass(newest, alive, is_scarce),
+            CarryWorth::Segment { alive } if alive > 0 && mutants::is(Mutation::DeleteAnyDeadSegment) => return,
+            CarryWorth::Segment { .. } => {}
         }
-        let alive: usize = self.node.queues.iter().map(|queue| queue.count_homed(oldest)).sum();
-        let born = self.births_by_segment.get(&oldest).copied().unwrap_or(0);
-        // Carrying a segment that is mostly alive would only copy it.
-        let is_worth = (alive as u64).saturating_mul(2) <= born || alive < 1024;
-        if is_worth && (alive == 0 || !mutants::is(Mutation::DeleteAnyDeadSegment)) {
-            self.carrying.begin(oldest);
-        }
+        self.carrying.begin(oldest);
     }
+
+    /// Whether the oldest segment may be carried now, and what pays for it.
+    fn carry_worth(&self, is_scarce: bool) -> Option<CarryWorth> {
+        let oldest = self.carrying.oldest();
+        // What is not flushed yet is not known as retained yet either.
+        if self.kept.iter().any(|kept| kept.at.is_some_and(|at| at.segment <= oldest)) {
+            return None;
+        }
+        let (queues, cells, wall_ns) = (&self.node.queues, &self.node.cells, self.node.wall_ns());
+        if queues.iter().filter_map(|queue| queue.oldest_retained(wall_ns)).any(|kept| kept <= oldest) {
+            return None;
+        }
+        let messages: usize = queues.iter().map(|queue| queue.count_homed(oldest)).sum();
+        if self.carrying.is_in_pass() {
+            return Some(CarryWorth::Segment { alive: messages as u64 });
+        }
+        let memories: usize = cells.iter().map(|cell| cell.memory().count_homed(oldest)).sum();
+        let alive = (messages + memories) as u64;
+        let born = self.births_by_segment.get(&oldest).copied().unwrap_or(0);
+        if alive.saturating_mul(2) <= born {
+            return Some(CarryWorth::Segment { alive: messages as u64 });
+        }
+        let alive = alive_in(&self.node);
+        self.carrying.is_pass_worth(alive, is_scarce).then_some(CarryWorth::Pass { alive })
+    }
+}
+
+/// What pays for carrying the oldest segment.
+#[derive(Clone, Copy, Debug)]
+enum CarryWorth {
+    /// What is dead in it, or the pass that it belongs to.
+    Segment { alive: u64 },
+    /// What was outlived since the last pass.
+    Pass { alive: u64 },
+}
+
+/// Messages, keys and timers that a pass over all segments may have to carry.
+fn alive_in(node: &Node) -> u64 {
+    let queues = node.queues.iter().filter(|queue| queue.spec.lane.is_standard());
+    let cells = node.cells.iter().filter(|cell| cell.lane.is_standard());
+    let alive = queues.map(|queue| queue.len()).sum::<usize>() + cells.map(|cell| cell.memory().len()).sum::<usize>();
+    alive as u64
 }
 
 /// Sensitive data is not carried past its message's expiry (HEART §9.2), also where only the journal has it.

@@ -367,7 +367,7 @@ impl Build {
 
     fn journal_setup(&self, opened: Opened, numbers: &Numbers, node: &Arc<Node>) -> JournalSetup {
         let options = self.journal.as_ref().expect("a journal that was opened was asked for");
-        let names = numbers.all(opened.storage.current());
+        let names = opened.names(numbers);
         let writer = Writer::new(WriterParts {
             node: Arc::clone(node),
             disk: options.disk,

@@ -26,6 +26,8 @@ pub(crate) struct Opened {
     epoch: u64,
     flushed: u64,
     pub(crate) unclean_starts: u32,
+    /// The segment that the first delta went into: where the names are that are new in it.
+    begun_in: SegmentId,
 }
 
 /// Opens the journal; what was not proven to be on disk is merged, written again and flushed (HEART §9.5).
@@ -68,7 +70,7 @@ pub(crate) async fn open_journal(name: &str, options: &JournalOptions, world: &d
     }
     let unclean_starts = image.unclean_starts;
     let oldest = recovery.oldest.max(1);
-    Ok(Opened { storage, image, oldest, births: BTreeMap::new(), epoch, flushed, unclean_starts })
+    Ok(Opened { storage, image, oldest, births: BTreeMap::new(), epoch, flushed, unclean_starts, begun_in: 0 })
 }
 
 impl Opened {
@@ -86,10 +88,16 @@ impl Opened {
                 .map(|group| group.slice(position.offset as usize..(position.offset + position.len) as usize))
         })?;
         let group = Group { epoch: self.epoch, flushed: self.flushed, oldest: self.oldest, body: &body };
-        self.storage.append(group).await?;
+        // Not what the storage says is current afterwards: a group that fills its segment makes that the next one.
+        self.begun_in = self.storage.append(group).await?.segment;
         self.storage.flush().await?;
         self.flushed = self.epoch;
         Ok(self.epoch + 1)
+    }
+
+    /// Every name with the segment of its newest record, for carrying.
+    pub(crate) fn names(&self, numbers: &Numbers) -> Vec<(NameRecord, SegmentId)> {
+        numbers.all(self.begun_in)
     }
 
     pub(crate) fn reader(&self) -> Arc<dyn Reader> {
@@ -149,8 +157,8 @@ impl Numbers {
         record
     }
 
-    /// Every name with the segment of its newest record, for carrying. New ones are in `segment`.
-    pub(crate) fn all(&self, segment: SegmentId) -> Vec<(NameRecord, SegmentId)> {
+    /// Every name with the segment of its newest record. New ones are in `segment`.
+    fn all(&self, segment: SegmentId) -> Vec<(NameRecord, SegmentId)> {
         let old = self.known.values().map(|name| (name.clone(), self.homes[&name.number]));
         old.chain(self.new.iter().map(|name| (name.clone(), segment))).collect()
     }

@@ -411,10 +411,9 @@ pub fn graph(seed: u64) -> Graph {
         add(&mut drawing);
     }
     let Drawing { capacity, window, max_deliver, mut graph, .. } = drawing;
-    // What is retained for ever fills a small disk for ever. With the least that is allowed, four segments, a rig that
-    // is idle above its first watermark never makes the cut in which room is made: then this becomes `256 << 10`.
+    // What is retained for ever fills a small disk for ever. Four segments are the least that is allowed.
     if is_small && !graph.wires.iter().any(|wire| wire.is_retained) {
-        graph.max_bytes = 512 << 10;
+        graph.max_bytes = 256 << 10;
     }
     graph.text = format!(
         "{} lanes={mode} moody={is_moody} capacity={capacity} window={window} max_deliver={max_deliver} batch={} unflushed={} effects={} pace={}ms max={}KiB",
