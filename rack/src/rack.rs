@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fluxrig_actors::supervision::{ExitReason, TreeNode};
-use fluxrig_actors::{Catalog, Orphans, Redactor, RunningRig, Settings};
+use fluxrig_actors::{Catalog, Orphans, Redactor, RigError, RunningRig, Settings};
 use tokio::net::TcpListener;
 use tokio::sync::RwLock;
 use tokio::task::JoinSet;
@@ -117,7 +117,7 @@ impl Rack {
             tasks.spawn(http::serve(listener, Arc::clone(&shared)));
         }
         let settings = Settings { redactor: options.redactor, ..Settings::default() };
-        let rig = rig.settings(settings).orphans(options.orphans).start().await?;
+        let rig = rig.settings(settings).orphans(options.orphans).start().await.map_err(not_started)?;
         // From here on the journal's lock is ours, so a control socket that is there is nobody's.
         let (listener, socket) = match control::listen(&dir) {
             Ok(listening) => listening,
@@ -139,6 +139,16 @@ impl Rack {
     /// When it does not start, or ended by itself.
     pub async fn run_until(self, signal: impl Future) -> Result<(), RackError> {
         self.start(RackOptions::default()).await?.run_until(signal).await
+    }
+}
+
+/// An endpoint that cannot bind says so in the same words at the start and later.
+fn not_started(error: RigError) -> RackError {
+    match error {
+        RigError::Gear { gear, reason, .. } if reason.contains(ADDRESS_IN_USE) => {
+            RackError::AddressInUse { gear, reason }
+        }
+        other => other.into(),
     }
 }
 

@@ -14,6 +14,15 @@ pub(crate) fn root() -> PathBuf {
     xtask.parent().expect("xtask lies in the workspace root").to_path_buf()
 }
 
+/// The folder that cargo builds into, whatever says which one that is.
+pub(crate) fn target() -> Result<PathBuf> {
+    let output = cargo("metadata --no-deps --format-version 1").stderr(Stdio::inherit()).output()?;
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("`cargo metadata` gave no JSON")?;
+    let folder = metadata["target_directory"].as_str().context("`cargo metadata` gave no `target_directory`")?;
+    Ok(PathBuf::from(folder))
+}
+
 /// A command that will start in the workspace root.
 pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);

@@ -3,10 +3,13 @@
 
 mod bench;
 mod child;
+mod demo;
 mod deps;
 mod fixtures;
 mod fuzz;
+mod interop;
 mod manifest;
+mod setup;
 mod sim;
 mod table;
 mod test;
@@ -27,7 +30,10 @@ struct Command {
 
 /// Everything there is, in the order a newcomer needs it.
 const COMMANDS: &[Command] = &[
+    Command { name: "demo", arguments: "", about: "a payments switch, driven and checked", run: demo::run },
     Command { name: "test", arguments: "", about: "exactly what CI runs", run: test::run },
+    Command { name: "setup", arguments: "", about: "fetches what only tests need, into `.cache`", run: setup::run },
+    Command { name: "interop", arguments: "", about: "programs by others against ours", run: interop::run },
     Command { name: "tidy", arguments: "", about: "house rules, each with file, line and remedy", run: tidy::run },
     Command { name: "bench", arguments: "[ROW…]", about: "one table, each row with its bar", run: bench::run },
     Command { name: "sim", arguments: sim::ARGUMENTS, about: "simulated rigs under seeded faults", run: sim::run },

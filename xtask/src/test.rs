@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::{child, tidy, usage};
+use crate::{child, setup, tidy, usage};
 use tally::Tally;
 
 /// Enough to meet every kind of fault, few enough for a minute or two; thousands run in `cargo xtask sim`.
@@ -35,6 +35,7 @@ struct Step {
 }
 
 const STEPS: &[Step] = &[
+    Step { name: "setup", run: |_| setup::run(&[]) },
     Step { name: "format", run: |_| child::run(&mut child::cargo("fmt --all -- --check")) },
     Step { name: "lints", run: |_| child::run(&mut child::cargo("clippy --workspace --all-targets -- -D warnings")) },
     Step { name: "tidy", run: |_| tidy::run(&[]) },

@@ -258,12 +258,24 @@ impl Node {
 
     /// No request is open, and nothing is where it would be lost.
     fn is_drained(&self) -> bool {
-        // An open request is one whose gear still waits for the reply, under a timer.
+        // An open request is one whose gear still waits for the reply, under a timer; or whose answer is still on its way,
+        // since after a restart its connection would be gone. What waits for a link that is down goes nowhere.
         let has_open_requests = |cell: &Arc<crate::cell::Cell>| {
-            cell.ports.inputs.iter().any(|port| port.is_reply) && cell.memory().next_due_ns().is_some()
+            let is_on_its_way = |queue: &Arc<Queue>| queue.len() > 0 && !self.is_without_link(queue);
+            let is_waiting = || cell.memory().next_due_ns().is_some();
+            let mut doors = cell.wiring().timer_door.iter();
+            let is_asker = cell.ports.inputs.iter().any(|port| port.is_reply);
+            is_asker && (is_waiting() || doors.any(|door| door.reach.iter().any(is_on_its_way)))
         };
         let mut turbo = self.work_queues().filter(|queue| queue.spec.lane == Lane::Turbo);
         turbo.all(|queue| queue.len() == 0) && !self.cells.iter().any(has_open_requests)
+    }
+
+    /// Its endpoint has said that it cannot reach its peer.
+    fn is_without_link(&self, queue: &Arc<Queue>) -> bool {
+        let is_down = |cell: &&Arc<crate::cell::Cell>| cell.own_link().is_some_and(|link| !link.is_up);
+        let mut inlets = self.cells.iter().filter(is_down).flat_map(|cell| &cell.wiring().inlets);
+        inlets.any(|inlet| Arc::ptr_eq(&inlet.queue, queue))
     }
 
     /// No effect is under way.

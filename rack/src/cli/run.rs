@@ -35,6 +35,7 @@ pub(super) fn run(args: &RunArgs, log_level: &str) -> u8 {
             OrphansChoice::Dlq => Orphans::DeadLetter,
         },
         drain: Duration::from_millis(args.drain_ms),
+        redactor: Some(fluxrig_gears::iso8583::redacted),
         ..RackOptions::default()
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -1,142 +1,12 @@
 //! The binary as an operator meets it: started, asked, drained, refused. Each test has a data directory of its own and
 //! waits for what it asks for, never for a time.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where anything is not as it should be")]
-
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::PathBuf;
 
 use fluxrig_rack::SERIES;
 use serde_json::Value;
 
-/// A folder of its own, gone with the value.
-struct TempDir(PathBuf);
-
-impl TempDir {
-    fn new() -> Self {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("fluxrig-rack-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn file(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-}
-
-impl Drop for TempDir {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).unwrap();
-    }
-}
-
-fn fluxrig(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fluxrig"));
-    command.args(arguments).env_remove("FLUXRIG_DATA_DIR").env_remove("FLUXRIG_RACK").env_remove("FLUXRIG_LOG");
-    command
-}
-
-fn done(arguments: &[&str]) -> Output {
-    fluxrig(arguments).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// A rack that runs until it is told to end, or until the test fails.
-struct Daemon {
-    child: Child,
-    data_dir: PathBuf,
-}
-
-impl Daemon {
-    fn start(scenario: &Path, data_dir: &Path) -> Self {
-        Self::start_with(scenario, data_dir, &[])
-    }
-
-    fn start_with(scenario: &Path, data_dir: &Path, arguments: &[&str]) -> Self {
-        let data_dir = data_dir.to_owned();
-        let mut command = fluxrig(&["run", scenario.to_str().unwrap(), "--metrics", "127.0.0.1:0", "--data-dir"]);
-        let child = command.arg(&data_dir).args(arguments).stderr(Stdio::piped()).spawn().unwrap();
-        let mut daemon = Self { child, data_dir };
-        while !daemon.data_dir.join("control.sock").exists() {
-            if let Some(status) = daemon.child.try_wait().unwrap() {
-                panic!("ended at the start with {status}: {}", daemon.log());
-            }
-            std::thread::yield_now();
-        }
-        daemon
-    }
-
-    fn log(&mut self) -> String {
-        let mut log = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
-        log
-    }
-
-    fn ask(&self, arguments: &[&str]) -> Output {
-        let (command, rest) = arguments.split_first().unwrap();
-        fluxrig(&[command, "--data-dir"]).arg(&self.data_dir).args(rest).output().unwrap()
-    }
-
-    fn top(&self) -> Value {
-        let output = self.ask(&["top", "--json"]);
-        assert!(output.status.success(), "{}", text(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    /// Asks until a fact is so.
-    fn until(&self, fact: impl Fn(&Value) -> bool) -> Value {
-        loop {
-            let top = self.top();
-            if fact(&top) {
-                return top;
-            }
-        }
-    }
-
-    fn get(&self, path: &str) -> (u16, String) {
-        let top = self.top();
-        get(top["metrics"].as_str().unwrap(), path)
-    }
-
-    fn signal(&self) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    }
-
-    /// SIGTERM, and the end.
-    fn terminate(mut self) -> (Option<i32>, String) {
-        self.signal();
-        let code = self.child.wait().unwrap().code();
-        (code, self.log())
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // It has ended already unless the test failed.
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-fn get(address: &str, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: rack\r\nconnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
-}
+use crate::harness::{Daemon, TempDir, done, get, passed, text};
 
 fn pipeline(dir: &TempDir, count: u64) -> PathBuf {
     let out = dir.0.join("out.jsonl");
@@ -149,11 +19,6 @@ fn pipeline(dir: &TempDir, count: u64) -> PathBuf {
         out.display()
     );
     dir.file("pipeline.yaml", &scenario)
-}
-
-fn passed(top: &Value, wire: &str) -> u64 {
-    let wires = top["wires"].as_array().unwrap();
-    wires.iter().find(|found| found["name"] == wire).unwrap()["passed"].as_u64().unwrap()
 }
 
 #[test]
@@ -365,7 +230,7 @@ fn wrong_arguments_and_scenarios_have_their_codes() {
     {
         assert_eq!(done(arguments).status.code(), Some(78), "{arguments:?}");
     }
-    let warned = dir.file("warned.yaml", include_str!("../fixtures/good/turbo-behind-standard.yaml"));
+    let warned = dir.file("warned.yaml", include_str!("../../fixtures/good/turbo-behind-standard.yaml"));
     let warned = warned.to_str().unwrap();
     assert_eq!(done(&["lint", warned]).status.code(), Some(0));
     assert_eq!(done(&["lint", "--deny-warnings", warned]).status.code(), Some(78));

@@ -1,0 +1,11 @@
+//! The binary `fluxrig` as the world meets it. Each test has a data directory and ports of its own, and waits for what
+//! it asks for, never for a time.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where anything is not as it should be")]
+
+mod daemon;
+mod harness;
+mod interop;
+mod kill;
+mod payments;
+mod terminal;
