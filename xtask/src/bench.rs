@@ -6,17 +6,28 @@ mod row;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
+use crate::usage::Usage;
 use crate::{child, table};
 use row::Row;
 
 const FILE: &str = "bench.json";
 
-/// Measures all rows, or those named.
-pub(crate) fn run(rows_asked: &[String]) -> Result<()> {
-    let path = child::root().join(FILE);
-    let mut bench = child::cargo("run --release -p fluxrig-tests --no-default-features --bin bench -- --json");
-    bench.arg(&path).args(rows_asked);
+/// What may stand beside the names of rows.
+pub(crate) const ARGUMENTS: &str = "[ROW…] [--peers]";
+const PEERS: &str = "--peers";
 
+/// Measures all rows, or those whose name begins with one of `arguments`; with `--peers` others beside us, too.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    if let Some(unknown) = arguments.iter().find(|argument| argument.starts_with('-') && *argument != PEERS) {
+        return Err(Usage(format!("`{unknown}`: this command takes names of rows and `{PEERS}`")).into());
+    }
+    let path = child::root().join(FILE);
+    // Rows of the daemon run the binary that lies beside the bench.
+    child::run(&mut child::cargo("build --release -p fluxrig-rack --bin fluxrig"))?;
+    let mut bench = child::cargo("run --release -p fluxrig-tests --no-default-features --bin bench -- --json");
+    bench.arg(&path).args(arguments);
+
+    let machine = machine();
     // Rows come as JSON lines; anything else is for the person who waits.
     let mut found: Vec<Result<Row>> = Vec::new();
     let outcome = child::run_lines(&mut bench, |line| match line.starts_with('{') {
@@ -26,7 +37,6 @@ pub(crate) fn run(rows_asked: &[String]) -> Result<()> {
     let rows = found.into_iter().collect::<Result<Vec<Row>>>()?;
 
     // What was measured before a failure is worth showing, but no result to keep.
-    let machine = machine();
     print!("{}", report(&rows, &machine));
     outcome?;
     if rows.is_empty() {
@@ -45,7 +55,7 @@ fn report(rows: &[Row], machine: &str) -> String {
     format!("{}{}machine: {machine}\n", table::render(&cells), notes.collect::<String>())
 }
 
-/// Processor, cores, kernel and date: a figure without its machine says nothing.
+/// Processor, cores, kernel, date and what else ran at the start: a figure without its machine says nothing.
 fn machine() -> String {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo.lines().find(|line| line.starts_with("model name"));
@@ -53,7 +63,9 @@ fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or("unknown".into(), |count| count.to_string());
     let kernel = child::answer("uname", &["-sr"]).unwrap_or("unknown kernel".into());
     let date = child::answer("date", &["-u", "+%Y-%m-%d"]).unwrap_or("unknown date".into());
-    format!("{model}, {cores} cores, {kernel}, {date}")
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().filter(|load| !load.is_empty()).unwrap_or("unknown");
+    format!("{model}, {cores} cores, {kernel}, {date}, load {load} before the first row")
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "setup", arguments: "", about: "fetches what only tests need, into `.cache`", run: setup::run },
     Command { name: "interop", arguments: "", about: "programs by others against ours", run: interop::run },
     Command { name: "tidy", arguments: "", about: "house rules, each with file, line and remedy", run: tidy::run },
-    Command { name: "bench", arguments: "[ROW…]", about: "one table, each row with its bar", run: bench::run },
+    Command { name: "bench", arguments: bench::ARGUMENTS, about: "one table, each row with its bar", run: bench::run },
     Command { name: "sim", arguments: sim::ARGUMENTS, about: "simulated rigs under seeded faults", run: sim::run },
     Command { name: "fuzz", arguments: fuzz::ARGUMENTS, about: "hostile bytes for a decoder", run: fuzz::run },
     Command { name: "fixtures", arguments: "", about: "rewrite fixtures; review the diff", run: fixtures::run },

@@ -51,6 +51,10 @@ impl Row {
         if missed_by <= 0.0 {
             return "met".into();
         }
+        // Of nothing there is no share.
+        if bar == 0.0 {
+            return format!("missed by {}", table::number(missed_by));
+        }
         format!("missed by {} %", table::number(missed_by / bar.abs() * 100.0))
     }
 
@@ -74,6 +78,12 @@ mod tests {
         check(88.0, "higher", "missed by 12 %");
         check(100.0, "lower", "met");
         check(100.4, "lower", "missed by 0.4 %");
+    }
+
+    #[test]
+    fn a_bar_of_zero_is_missed_by_a_number() {
+        let line = r#"{"row":"r","value":2,"bar":0,"better":"lower"}"#;
+        assert_eq!(Row::parse(line).unwrap().verdict(), "missed by 2");
     }
 
     #[test]

@@ -1,55 +1,82 @@
-//! Instructions per hop and per durable message, counted by callgrind: the same figure whatever else the machine does.
+//! Instructions and allocations of the hot paths, counted by callgrind: the same figures whatever else the machine does.
 
-use std::process::Command;
 use std::time::Duration;
 
 use fluxrig_actors::prelude::*;
 use fluxrig_tests::parts::{Burst, Count, Size, pipeline};
 
+use super::callgrind::{self, Cost};
+use super::relay;
 use super::row::{Bar, Rows, Scratch, runtime};
 
-const FEW: u64 = 10_000;
-const MANY: u64 = 30_000;
+/// One hot path: its name, what the child is told, how often it is done in the shorter and in the longer run.
+struct Path {
+    name: &'static str,
+    per: &'static str,
+    child: [&'static str; 2],
+    times: (u64, u64),
+    /// Parts in one time of it.
+    parts: f64,
+}
 
-pub(crate) fn per_hop(rows: &mut Rows) {
-    if !rows.wants("instructions") {
-        return;
-    }
-    if Command::new("valgrind").arg("--version").output().is_err() {
-        eprintln!("SKIPPED: instructions per hop need valgrind, which is not installed");
-        return;
-    }
+const PATHS: [Path; 6] = [
+    Path { name: "turbo", per: "turbo hop", child: ["--pipeline-child", "turbo"], times: (10_000, 30_000), parts: 5.0 },
+    Path {
+        name: "flush",
+        per: "message through 5 durable gears",
+        child: ["--pipeline-child", "flush"],
+        times: (10_000, 30_000),
+        parts: 1.0,
+    },
+    Path {
+        name: "codec.decode",
+        per: "decode of 20 fields",
+        child: ["--codec-child", "decode"],
+        times: (1_000, 11_000),
+        parts: 1.0,
+    },
+    Path {
+        name: "codec.encode",
+        per: "encode of 20 fields",
+        child: ["--codec-child", "encode"],
+        times: (1_000, 11_000),
+        parts: 1.0,
+    },
+    Path {
+        name: "switch.turbo",
+        per: "transaction, turbo wires, without sockets",
+        child: ["--relay-child", "turbo"],
+        times: (4_000, 12_000),
+        parts: 1.0,
+    },
+    Path {
+        name: "switch.standard",
+        per: "transaction, standard wires, without sockets",
+        child: ["--relay-child", "standard"],
+        times: (4_000, 12_000),
+        parts: 1.0,
+    },
+];
+
+pub(crate) fn hot_paths(rows: &mut Rows) {
     let note = "difference of two runs under callgrind, one worker thread, source and sink included";
-    let turbo = per_message("turbo") / 5.0;
-    rows.add("instructions.turbo", "instructions per turbo hop", turbo, "instructions", Bar::None, note);
-    let flush = per_message("flush");
-    rows.add(
-        "instructions.flush",
-        "instructions per message through 5 durable gears",
-        flush,
-        "instructions",
-        Bar::None,
-        note,
-    );
-}
-
-fn per_message(lane: &str) -> f64 {
-    (counted(lane, MANY) - counted(lane, FEW)) / (MANY - FEW) as f64
-}
-
-/// What callgrind says it collected, for this program passing so many messages.
-fn counted(lane: &str, count: u64) -> f64 {
-    let program = std::env::current_exe().expect("this program has a path");
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(program)
-        .args(["--pipeline-child", lane, &count.to_string()])
-        .output()
-        .expect("valgrind starts");
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    let collected =
-        text.lines().find_map(|line| line.split_once("Collected : ")).map(|(_, count)| count.trim().to_owned());
-    collected.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("callgrind ends well: {text}"))
+    for path in &PATHS {
+        let (instructions, allocations) = (format!("instructions.{}", path.name), format!("allocations.{}", path.name));
+        if !rows.wants(&instructions) && !rows.wants(&allocations) {
+            continue;
+        }
+        let is_relay = path.child[0] == "--relay-child";
+        if !callgrind::is_here(&instructions) || is_relay && relay::scenario().is_none() {
+            continue;
+        }
+        let Cost { instructions: count, allocations: calls } =
+            callgrind::per_time(&path.child, path.times.0, path.times.1);
+        let (what, unit) = (format!("instructions per {}", path.per), "instructions");
+        rows.add(&instructions, &what, count / path.parts, unit, Bar::None, note);
+        let note = format!("{note}; what asks the allocator for memory, or for more of it");
+        let (what, unit) = (format!("allocations per {}", path.per), "allocations");
+        rows.add(&allocations, &what, calls / path.parts, unit, Bar::None, &note);
+    }
 }
 
 /// The child: passes so many messages and ends.

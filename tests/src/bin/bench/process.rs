@@ -8,6 +8,7 @@ use fluxrig_actors::prelude::*;
 use fluxrig_tests::parts::{Burst, Count, Size, pipeline};
 use tokio::time::Instant;
 
+use super::daemon::resident_mib;
 use super::row::{Bar, Rows, Scratch, median, runtime};
 
 pub(crate) fn start(rows: &mut Rows) {
@@ -54,14 +55,7 @@ pub(crate) fn idle_child() {
         println!("ready");
         rig.finished().await;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        println!("{}", resident_mib());
+        println!("{}", resident_mib("self"));
         rig.stop(Duration::from_secs(1)).await;
     });
-}
-
-fn resident_mib() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    let kib: f64 = line.trim().trim_end_matches(" kB").trim().parse().unwrap_or(f64::NAN);
-    kib / 1024.0
 }

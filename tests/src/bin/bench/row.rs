@@ -28,6 +28,18 @@ impl Rows {
         self.wanted.is_empty() || self.wanted.iter().any(|wanted| row.starts_with(wanted.as_str()))
     }
 
+    /// Whether a row below this name, or this one itself, is asked for.
+    pub(crate) fn wants_any_of(&self, name: &str) -> bool {
+        self.wants(name) || self.wanted.iter().any(|wanted| wanted.starts_with(&format!("{name}.")))
+    }
+
+    /// Adds a row that was measured together with others, where it is asked for.
+    pub(crate) fn add_wanted(&mut self, row: &str, what: &str, value: f64, unit: &str, bar: Bar, note: &str) {
+        if self.wants(row) {
+            self.add(row, what, value, unit, bar, note);
+        }
+    }
+
     pub(crate) fn add(&mut self, row: &str, what: &str, value: f64, unit: &str, bar: Bar, note: &str) {
         let (limit, text, better) = match bar {
             Bar::AtLeast(limit) => (Some(limit), format!("≥ {limit} {unit}"), "higher"),
@@ -72,4 +84,10 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
 
 pub(crate) fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
+}
+
+/// Waits for another process.
+#[expect(clippy::disallowed_methods, reason = "who runs the rows is no actor, and watches processes")]
+pub(crate) fn pause(time: Duration) {
+    std::thread::sleep(time);
 }

@@ -58,17 +58,18 @@ pub(crate) fn latency(rows: &mut Rows) {
 }
 
 /// One block after the other into a pre-zeroed file, each flushed.
-struct Bare(File);
+pub(crate) struct Bare(File);
 
 impl Bare {
-    fn new(scratch: &Scratch) -> Self {
+    pub(crate) fn new(scratch: &Scratch) -> Self {
         let file = File::create(scratch.0.join("bare")).expect("the temporary folder is writable");
         file.write_all_at(&vec![0; 8 << 20], 0).expect("there is room");
         file.sync_all().expect("the disk flushes");
         Self(file)
     }
 
-    fn flush(&self, idx: u64) -> f64 {
+    /// Microseconds of one, at position `idx`.
+    pub(crate) fn flush(&self, idx: u64) -> f64 {
         let started = Instant::now();
         self.0.write_all_at(&[7; GROUP_BYTES], idx * GROUP_BYTES as u64).expect("there is room");
         self.0.sync_data().expect("the disk flushes");
