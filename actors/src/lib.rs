@@ -48,8 +48,8 @@ pub use outlet::Outlet;
 pub use plan::{PlanError, PlanErrors, Supervision, nearest};
 pub use port::{IN, Input, OUT, Output, Ports};
 pub use rig::{
-    DeadLetter, JournalOptions, LetterError, OnFailed, Orphans, Replayed, RetainedMsg, Rig, RigError, RunningRig,
-    WireView,
+    DeadLetter, DoorView, JournalOptions, LetterError, OnFailed, Orphans, Replayed, RetainedMsg, Rig, RigError,
+    RunningRig, WireView,
 };
 pub use tally::{Tallies, Tally};
 pub use wire::{Lane, Redelivery, Retention, WireOptions};

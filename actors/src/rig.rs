@@ -20,12 +20,14 @@ pub(crate) mod recover;
 mod running;
 
 pub use letters::{DeadLetter, LetterError, Replayed, RetainedMsg};
-pub use running::{RunningRig, WireView};
+pub use running::{DoorView, RunningRig, WireView};
 
 /// Where a rig's journal is, and how it behaves.
 #[derive(Clone)]
 pub struct JournalOptions {
     place: Place,
+    /// Name of the rack that owns it: another one is refused. Not that of the scenario, which may change. Default `rack`.
+    pub rack: String,
     /// Bytes of one segment; at least 64 KiB.
     pub segment_bytes: u64,
     /// A segment is left when it is older than this, however small: what was sensitive in it is destroyed with it.
@@ -56,7 +58,14 @@ impl JournalOptions {
     }
 
     fn at(place: Place) -> Self {
-        Self { place, segment_bytes: 64 << 20, segment_age_max: None, disk: DiskOptions::default(), pace: None }
+        Self {
+            place,
+            rack: "rack".into(),
+            segment_bytes: 64 << 20,
+            segment_age_max: None,
+            disk: DiskOptions::default(),
+            pace: None,
+        }
     }
 
     /// Numbers with which its doors would never open.

@@ -56,7 +56,7 @@ struct Stock {
 impl Build {
     pub(super) async fn start(mut self) -> Result<RunningRig, RigError> {
         let mut opened = match &self.journal {
-            Some(options) => Some(recover::open_journal(&self.name, options, &*self.world).await?),
+            Some(options) => Some(recover::open_journal(options, &*self.world).await?),
             None => None,
         };
         let image = opened.as_mut().map(|opened| std::mem::take(&mut opened.image)).unwrap_or_default();

@@ -31,11 +31,12 @@ pub(crate) struct Opened {
 }
 
 /// Opens the journal; what was not proven to be on disk is merged, written again and flushed (HEART §9.5).
-pub(crate) async fn open_journal(name: &str, options: &JournalOptions, world: &dyn World) -> Result<Opened, RigError> {
+pub(crate) async fn open_journal(options: &JournalOptions, world: &dyn World) -> Result<Opened, RigError> {
     let disk = options.open_disk().map_err(RigError::Directory)?;
     let started = format!("{} ns after 1970", world.wall_ns());
     let holder = Holder::this_process(&*disk, started).map_err(RigError::Directory)?;
-    let open_options = OpenOptions { rack: rack_id(name), segment_bytes: options.segment_bytes, term: 0, holder };
+    let open_options =
+        OpenOptions { rack: rack_id(&options.rack), segment_bytes: options.segment_bytes, term: 0, holder };
     let mut image = Image::default();
     let mut unproven: Vec<u8> = Vec::new();
     let mut record_error = None;

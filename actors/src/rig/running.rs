@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fluxrig_supervision::{ControlError, SupervisorRef, TreeNode};
 use smol_str::SmolStr;
 use tokio::time::Instant;
 
+use crate::door::Closed;
 use crate::gear::Link;
 use crate::journal::{Control, JournalStats, Reader, Usage};
 use crate::node::Node;
@@ -51,6 +53,21 @@ pub struct WireView {
     pub depth: usize,
     /// Messages that left it, since the start.
     pub passed: u64,
+    /// Messages on it, over all partitions, before the doors that feed it close.
+    pub capacity: usize,
+    /// Age of the oldest message on it.
+    pub oldest: Option<Duration>,
+}
+
+/// One door as it is now: an output port of an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DoorView {
+    /// The endpoint.
+    pub endpoint: SmolStr,
+    /// Its output port.
+    pub port: SmolStr,
+    /// Why it is closed; `None` while it is open.
+    pub closed: Option<Closed>,
 }
 
 impl RunningRig {
@@ -101,8 +118,46 @@ impl RunningRig {
             lane: wire.options.lane,
             depth: wire.queues.iter().map(|queue| queue.len()).sum(),
             passed: wire.queues.iter().map(|queue| queue.passed()).sum(),
+            capacity: wire.queues.iter().map(|queue| queue.spec.capacity).sum(),
+            oldest: wire
+                .queues
+                .iter()
+                .filter_map(|queue| queue.oldest_since_ns())
+                .min()
+                .map(|since_ns| Duration::from_nanos(self.node.now_ns().saturating_sub(since_ns))),
         };
         self.node.wires.iter().map(view).collect()
+    }
+
+    /// Every door as it is now, in the order of endpoints and their output ports.
+    #[must_use]
+    pub fn doors(&self) -> Vec<DoorView> {
+        let endpoints = self.node.cells.iter().filter(|cell| cell.is_endpoint());
+        let doors = endpoints.flat_map(|cell| {
+            cell.ports.outputs.iter().zip(&cell.wiring().doors).map(|(port, door)| DoorView {
+                endpoint: cell.name.clone(),
+                port: port.name.clone(),
+                closed: door.closed(),
+            })
+        });
+        doors.collect()
+    }
+
+    /// The epochs up to which everything is written, and up to which everything is flushed.
+    #[must_use]
+    pub fn marks(&self) -> (u64, u64) {
+        let marks = self.node.marks();
+        (marks.written, marks.flushed)
+    }
+
+    /// Deliveries that this gear rejected, and deliveries in which it failed, over all its partitions.
+    #[must_use]
+    pub fn refusals(&self, gear: &str) -> (u64, u64) {
+        let cells = self.node.cells.iter().filter(|cell| cell.name == gear);
+        let counts = cells.map(|cell| (&cell.counters.rejected, &cell.counters.failed));
+        counts.fold((0, 0), |(rejected, failed), (more_rejected, more_failed)| {
+            (rejected + more_rejected.load(Ordering::Relaxed), failed + more_failed.load(Ordering::Relaxed))
+        })
     }
 
     /// What gears and endpoints count by themselves, over all partitions: gear, series, label, count.
@@ -132,14 +187,14 @@ impl RunningRig {
     /// No effect leaves at the moment, since the journal cannot be written.
     #[must_use]
     pub fn is_degraded(&self) -> bool {
-        self.node.is_degraded.load(std::sync::atomic::Ordering::Relaxed)
+        self.node.is_degraded.load(Ordering::Relaxed)
     }
 
     /// Messages that the outputs of this gear sent into nothing, since no wire leaves there.
     #[must_use]
     pub fn unwired(&self, gear: &str) -> u64 {
         let cells = self.node.cells.iter().filter(|cell| cell.name == gear);
-        cells.map(|cell| cell.counters.unwired.load(std::sync::atomic::Ordering::Relaxed)).sum()
+        cells.map(|cell| cell.counters.unwired.load(Ordering::Relaxed)).sum()
     }
 
     /// Whether every source has nothing left to admit.
