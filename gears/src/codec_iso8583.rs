@@ -4,7 +4,7 @@
 use fluxrig_actors::prelude::*;
 use fluxrig_actors::protocol::{Body, SmolStr};
 
-use crate::iso8583::{FIELDS, MTI, SENSITIVE, Spec, TEXT_BYTES_MAX};
+use crate::iso8583::{FIELDS, MTI, SENSITIVE, Spec};
 
 /// Key that the runtime sets in the report of an effect whose outcome is unknown.
 const OUTCOME: &str = "fluxrig.outcome";
@@ -66,32 +66,9 @@ impl TryFrom<Config> for Codec {
                 Err("`keep_raw`: found true with `direction: encode`, which always makes `raw`; remedy: remove it"
                     .into())
             }
-            _ => Ok(Self { spec: load(&spec)?, direction, keep_raw, keep_fields }),
+            _ => Ok(Self { spec: Spec::load(&spec)?, direction, keep_raw, keep_fields }),
         }
     }
-}
-
-/// A built-in spec, one in a file, or one that stands here.
-fn load(spec: &str) -> Result<Spec, String> {
-    if let Some(spec) = Spec::built_in(spec) {
-        return Ok(spec);
-    }
-    if spec.contains('\n') {
-        return Spec::read("spec", spec).map_err(|errors| errors.to_string());
-    }
-    let found = |reason: String| {
-        let names: Vec<String> = Spec::built_in_names().map(|name| format!("`{name}`")).collect();
-        format!(
-            "`spec`: found no file `{spec}` ({reason}), expected {} or a file; remedy: correct the name",
-            names.join(", ")
-        )
-    };
-    let size = std::fs::metadata(spec).map_err(|error| found(error.kind().to_string()))?.len();
-    if size > TEXT_BYTES_MAX as u64 {
-        return Err(found(format!("it has {size} bytes, the limit is {TEXT_BYTES_MAX}")));
-    }
-    let text = std::fs::read_to_string(spec).map_err(|error| found(error.kind().to_string()))?;
-    Spec::read(spec, &text).map_err(|errors| errors.to_string())
 }
 
 impl Codec {

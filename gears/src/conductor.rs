@@ -5,7 +5,6 @@ mod config;
 mod fields;
 mod flow;
 mod key;
-mod predicate;
 mod record;
 mod route;
 mod table;
@@ -17,15 +16,15 @@ use fluxrig_actors::protocol::{Flags, SmolStr};
 use schemars::{Schema, SchemaGenerator};
 
 use crate::map::place::Place;
+use crate::predicate::Predicate;
 use config::Config;
 use key::{Key, Mti};
-use predicate::Predicate;
 use record::{Layouts, Record};
 use route::{Peer, Tree};
 use table::{Counts, DoneSlot, OpenSlot, Table};
 
+pub use crate::predicate::PredicateError;
 pub use config::ConductorError;
-pub use predicate::PredicateError;
 
 /// The transaction switch, as its configuration says.
 #[derive(Clone, Debug, Deserialize)]

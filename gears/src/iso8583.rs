@@ -25,7 +25,6 @@ pub use spec_error::{SpecError, SpecErrors, SpecFault};
 
 pub(crate) use answer::{Answer, Code, Echo, Set};
 pub(crate) use mti::Mtis;
-pub(crate) use read::TEXT_BYTES_MAX;
 
 /// Key in `meta` of the message type: four digits.
 pub const MTI: &str = "iso8583.mti";

@@ -19,6 +19,7 @@ pub mod iso8583;
 mod literal;
 mod net;
 pub mod predicate;
+pub mod yaml;
 
 #[cfg(test)]
 mod tests;

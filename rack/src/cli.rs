@@ -11,7 +11,9 @@ use fluxrig_rack::exit;
 mod ask;
 mod check;
 mod gears;
+mod iso8583;
 mod journal;
+mod mask;
 mod run;
 mod time;
 
@@ -26,7 +28,7 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 65 damaged journal, 69 no running rack, \
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 65 damaged journal, 69 no running rack or peer, \
     73 data directory locked or not writable, 75 try again, 78 bad config, 98 address in use.";
 
 #[derive(Debug, Subcommand)]
@@ -82,6 +84,9 @@ enum Command {
         #[command(subcommand)]
         command: JournalCommand,
     },
+    /// Is a terminal that speaks ISO 8583: sends one message, or many.
+    #[command(subcommand)]
+    Iso8583(iso8583::Iso8583Command),
     /// Prints a completion script for a shell.
     Completion {
         /// The shell.
@@ -253,6 +258,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Dlq { at, command } => ask::dlq(&at, &command),
         Command::Replay(args) => ask::replay(&args),
         Command::Journal { at, command } => journal::journal(&at, &command),
+        Command::Iso8583(command) => iso8583::iso8583(&command),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "fluxrig", &mut script);

@@ -48,8 +48,14 @@ series! {
     fluxrig_gear_oldest_seconds gauge [gear] "Age of the oldest message waiting; 0 when none waits."
     fluxrig_gear_failed gauge [gear] "1 when it is over its restarts and not started again by itself."
     fluxrig_gear_stuck gauge [gear] "1 while one message takes longer than its handle_timeout_ms."
+    fluxrig_gear_rejected_total counter [gear] "Deliveries that it refused."
+    fluxrig_gear_failed_deliveries_total counter [gear] "Deliveries in which it failed."
+    fluxrig_gear_count_total counter [gear name label] "What it counts by itself; its manual says what."
     fluxrig_gear_unwired_total counter [gear] "Messages sent to an output without a wire."
+    fluxrig_link_up gauge [endpoint] "1 while the endpoint has its peer."
+    fluxrig_door_open gauge [endpoint port] "1 while messages may come in."
     fluxrig_wire_depth gauge [wire] "Messages on it."
+    fluxrig_wire_capacity gauge [wire] "Messages on it before the doors that feed it close."
     fluxrig_wire_passed_total counter [wire] "Messages that left it."
     fluxrig_wire_oldest_seconds gauge [wire] "Age of the oldest message on it; 0 when it is empty."
     fluxrig_journal_groups_total counter [] "Groups written."
@@ -59,6 +65,8 @@ series! {
     fluxrig_journal_flushes_total counter [] "Flushes."
     fluxrig_journal_failures_total counter [] "Writes or flushes that failed."
     fluxrig_journal_trimmed_total counter [] "Segments deleted."
+    fluxrig_journal_written_epoch gauge [] "Epoch up to which everything is written."
+    fluxrig_journal_flushed_epoch gauge [] "Epoch up to which everything is flushed."
     fluxrig_journal_disk_bytes gauge [] "Bytes of all segments on disk."
     fluxrig_journal_segments gauge [] "Segments on disk."
     fluxrig_journal_free_bytes gauge [] "Bytes free on the file system."
@@ -114,10 +122,10 @@ pub(crate) async fn page(shared: &Shared) -> String {
         samples.put("fluxrig_dead_letters", &[], rig.dead_letter_count() as f64);
         if let Ok(tree) = rig.snapshot().await {
             of_gears(&mut samples, rig, &tree);
-            of_wires(&mut samples, rig, &tree);
         }
+        of_endpoints(&mut samples, rig);
+        of_wires(&mut samples, rig);
         of_journal(&mut samples, rig);
-        // Counters that gears keep themselves come here, as `fluxrig_gear_count_total` by gear, name and label.
     }
     samples.text()
 }
@@ -144,24 +152,41 @@ fn of_gears(samples: &mut Samples, rig: &RunningRig, tree: &TreeNode) {
         let is_failed = gear.status == Status::Failed || gear.children.iter().any(|node| node.status == Status::Failed);
         samples.put("fluxrig_gear_failed", &name, flag(is_failed));
         samples.put("fluxrig_gear_stuck", &name, flag(gear.children.iter().any(|node| node.stuck)));
+        let (rejected, failed) = rig.refusals(&gear.name);
+        samples.put("fluxrig_gear_rejected_total", &name, rejected as f64);
+        samples.put("fluxrig_gear_failed_deliveries_total", &name, failed as f64);
         samples.put("fluxrig_gear_unwired_total", &name, rig.unwired(&gear.name) as f64);
     }
 }
 
-fn of_wires(samples: &mut Samples, rig: &RunningRig, tree: &TreeNode) {
-    let actors = tree.find("core/scenario/wires").map(|wires| wires.children.as_slice()).unwrap_or_default();
+fn of_endpoints(samples: &mut Samples, rig: &RunningRig) {
+    for (gear, name, label, count) in rig.tallies() {
+        samples.put("fluxrig_gear_count_total", &[&gear, name, &label], count as f64);
+    }
+    for link in rig.links() {
+        samples.put("fluxrig_link_up", &[&link.endpoint], flag(link.is_up));
+    }
+    for door in rig.doors() {
+        samples.put("fluxrig_door_open", &[&door.endpoint, &door.port], flag(door.closed.is_none()));
+    }
+}
+
+fn of_wires(samples: &mut Samples, rig: &RunningRig) {
     for wire in rig.wires() {
         let name = [wire.name.as_str()];
-        let vitals = actors.iter().find(|actor| *actor.name == *wire.name).and_then(|actor| actor.vitals);
         samples.put("fluxrig_wire_depth", &name, wire.depth as f64);
         samples.put("fluxrig_wire_passed_total", &name, wire.passed as f64);
-        samples.put("fluxrig_wire_oldest_seconds", &name, seconds(vitals.and_then(|vitals| vitals.oldest_ms)));
+        samples.put("fluxrig_wire_capacity", &name, wire.capacity as f64);
+        samples.put("fluxrig_wire_oldest_seconds", &name, wire.oldest.unwrap_or_default().as_secs_f64());
     }
 }
 
 fn of_journal(samples: &mut Samples, rig: &RunningRig) {
     let Some((stats, usage)) = rig.journal() else { return };
+    let (written, flushed) = rig.marks();
     let values = [
+        ("fluxrig_journal_written_epoch", written),
+        ("fluxrig_journal_flushed_epoch", flushed),
         ("fluxrig_journal_groups_total", stats.groups),
         ("fluxrig_journal_records_total", stats.records),
         ("fluxrig_journal_carried_total", stats.carried),

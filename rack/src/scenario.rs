@@ -67,7 +67,8 @@ pub struct Scenario {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Meta {
-    /// Name: lower-case letters, digits, `_` and `-`. The journal knows its own by it.
+    /// Name: lower-case letters, digits, `_` and `-`. The journal knows wires and gears by it, so what another name left
+    /// there has no place.
     pub name: Name,
     /// Version, as in Semantic Versioning.
     pub version: Version,
@@ -122,7 +123,8 @@ pub struct GearEntry {
     /// Rack or group that runs it. Default: every rack.
     #[serde(default)]
     pub deploy: Option<Name>,
-    /// What its type asks for; `fluxrig gears doc TYPE` is its manual. Default: nothing.
+    /// What its type asks for; `fluxrig gears doc TYPE` is its manual. The path of a file that stands beside the scenario
+    /// is written `${SCENARIO_DIR}/file`. Default: nothing.
     #[serde(default)]
     #[expect(dead_code, reason = "it stands here for the schema; each gear reads its own from the tree")]
     pub(crate) config: choices::Unread,

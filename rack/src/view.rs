@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use fluxrig_actors::supervision::{Status, TreeNode};
-use fluxrig_actors::{Lane, RunningRig};
+use fluxrig_actors::{Closed, Lane, RunningRig};
 use serde_json::{Value, json};
 
 use crate::rack::Shared;
@@ -25,8 +25,10 @@ pub(crate) async fn top(shared: &Shared) -> Value {
         top["is_degraded"] = rig.is_degraded().into();
         top["dead_letters"] = rig.dead_letter_count().into();
         top["journal"] = journal(rig);
+        top["wires"] = wires(rig);
+        top["doors"] = doors(rig);
+        top["links"] = links(rig);
         if let Ok(tree) = rig.snapshot().await {
-            top["wires"] = wires(shared, rig, &tree);
             top["text"] = tree.to_string().into();
             top["tree"] = node(&tree);
         }
@@ -66,24 +68,43 @@ fn node(tree: &TreeNode) -> Value {
 }
 
 /// Every wire, and whether it has room: a full one closes every door that can reach it.
-fn wires(shared: &Shared, rig: &RunningRig, tree: &TreeNode) -> Value {
-    let checked = &shared.checked;
+fn wires(rig: &RunningRig) -> Value {
     let views = rig.wires().into_iter().map(|view| {
-        let entry = checked.scenario.wires.iter().find(|wire| checked.wire_name(wire) == view.name);
-        let capacity = entry.map_or(0, |wire| wire.capacity.get());
-        let vitals = tree
-            .find("core/scenario/wires")
-            .and_then(|wires| wires.children.iter().find(|wire| *wire.name == *view.name).and_then(|wire| wire.vitals));
         json!({
             "name": view.name.as_str(),
             "lane": match view.lane { Lane::Turbo => "turbo", Lane::Os => "os", Lane::Flush => "flush" },
             "depth": view.depth,
-            "capacity": capacity,
+            "capacity": view.capacity,
             "passed": view.passed,
-            "oldest_ms": vitals.and_then(|vitals| vitals.oldest_ms),
-            "doors": if view.depth < capacity { "open" } else { "closed" },
+            "oldest_ms": view.oldest.map(millis),
+            "doors": if view.depth < view.capacity { "open" } else { "closed" },
         })
     });
+    views.collect()
+}
+
+/// Every door, and why it is closed.
+fn doors(rig: &RunningRig) -> Value {
+    let views = rig.doors().into_iter().map(|door| {
+        let state = match door.closed {
+            None => "open",
+            Some(Closed::Full) => "full wire",
+            Some(Closed::Unflushed) => "not durable",
+            Some(Closed::Disk) => "disk",
+            Some(Closed::Draining) => "draining",
+            Some(Closed::Halted) => "ended",
+        };
+        json!({ "endpoint": door.endpoint.as_str(), "port": door.port.as_str(), "state": state })
+    });
+    views.collect()
+}
+
+/// Every endpoint that has a peer, and what it last said of it.
+fn links(rig: &RunningRig) -> Value {
+    let views = rig
+        .links()
+        .into_iter()
+        .map(|link| json!({ "endpoint": link.endpoint.as_str(), "is_up": link.is_up, "reason": link.reason.as_str() }));
     views.collect()
 }
 
@@ -149,5 +170,29 @@ pub fn top_text(top: &Value) -> String {
             word("doors"),
         );
     }
+    ends(&mut page, top);
     page
+}
+
+/// Doors and links, where there are any.
+fn ends(page: &mut String, top: &Value) {
+    let list = |key: &str| top[key].as_array().map(Vec::as_slice).unwrap_or_default();
+    let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let doors = list("doors").iter().map(|door| {
+        let name = format!("{}.{}", word(&door["endpoint"]), word(&door["port"]));
+        (name, word(&door["state"]))
+    });
+    let links = list("links").iter().map(|link| {
+        let state = if link["is_up"] == true { "up" } else { "down" };
+        (word(&link["endpoint"]), format!("{state}  {}", word(&link["reason"])).trim_end().to_owned())
+    });
+    let tables: [(&str, Vec<(String, String)>); 2] = [("DOOR", doors.collect()), ("LINK", links.collect())];
+    for (title, rows) in tables.into_iter().filter(|(_, rows)| !rows.is_empty()) {
+        let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max(title.len());
+        // Writing to a text cannot fail.
+        let _ = writeln!(page, "\n{title:width$}  STATE");
+        for (name, state) in rows {
+            let _ = writeln!(page, "{name:width$}  {state}");
+        }
+    }
 }

@@ -39,7 +39,7 @@ fn a_spec_in_a_file_is_read_when_the_gear_is_built_and_its_mistakes_have_a_place
 fn a_file_that_is_no_spec_by_its_size_is_not_read() {
     let dir = TempDir::new();
     let path = dir.path().join("bank.yaml");
-    std::fs::File::create(&path).unwrap().set_len(super::TEXT_BYTES_MAX as u64 + 1).unwrap();
+    std::fs::File::create(&path).unwrap().set_len((1 << 20) + 1).unwrap();
     let error = build(path.to_str().unwrap()).unwrap_err();
     assert!(error.contains("(it has 1048577 bytes, the limit is 1048576)"), "{error}");
 }

@@ -10,11 +10,11 @@ use serde::Deserializer;
 use serde::de::Error as _;
 
 use super::key::{self, Mti};
-use super::predicate::Predicate;
 use super::record::{Layouts, Places};
 use super::route::{self, Choice, To, Tree};
 use super::{Conductor, Destination, Repeats, Route, Way, port};
 use crate::map::place::Place;
+use crate::predicate::Predicate;
 
 /// Answers the requests of terminals from hosts: sends each to one destination, matches the replies, and sees to it
 /// that each request has exactly one outcome.
@@ -40,6 +40,11 @@ pub(super) struct Config {
     /// its digits belong to them.
     #[serde(default = "default_key")]
     key: Vec<Place>,
+    /// More such fields, which a request need not have: network management messages, for instance, have no terminal. Those
+    /// that it has belong to its key, so a reply must have the same ones: a host that does not echo one of them does not
+    /// answer the request, and one that adds one does not either. Default: none.
+    #[serde(default)]
+    key_optional: Vec<Place>,
     /// Where the message type of ISO 8583 stands, or `none`. A reply counts as its request (third digit) and a repeat as
     /// its original (fourth digit); version, class, function and origin must agree.
     #[serde(default)]
@@ -204,6 +209,12 @@ pub enum ConductorError {
         /// The most.
         max: u64,
     },
+    /// A field of the key that must be there and need not be.
+    #[error("`key_optional`: found `{place}`, which `key` has too, expected it once; remedy: remove one of them")]
+    Optional {
+        /// The field.
+        place: String,
+    },
     /// A field that must not be kept.
     #[error(
         "`{key}`: found `{place}`, which is or holds sensitive authentication data (fields 35, 36, 45, 52, 55), expected no such field; remedy: leave it out"
@@ -310,13 +321,20 @@ impl TryFrom<Config> for Conductor {
     type Error = ConductorError;
 
     fn try_from(config: Config) -> Result<Self, ConductorError> {
-        let Config { key, mti, replies, timeout_ms, keep, open_max, destinations, routes, repeats } = config;
+        let Config { mut key, key_optional, mti, replies, timeout_ms, keep, open_max, destinations, routes, repeats } =
+            config;
         list("key", &key, PLACES_MAX)?;
         list("destinations", &destinations, DESTINATIONS_MAX)?;
         list("routes", &routes, ROUTES_MAX)?;
-        for (name, places) in [("key", &key), ("keep", &keep), ("repeats.keep", &repeats.keep)] {
+        let keeps = [("keep", &keep), ("repeats.keep", &repeats.keep)];
+        for (name, places) in [("key", &key), ("key_optional", &key_optional)].into_iter().chain(keeps) {
             harmless(name, places)?;
         }
+        if let Some(twice) = key_optional.iter().find(|place| key.contains(place)) {
+            return Err(ConductorError::Optional { place: twice.to_string() });
+        }
+        let optional = key_optional.len();
+        key.extend(key_optional);
         let kept = keep.into_iter().filter(|place| !key.contains(place)).collect();
         let destinations = named(destinations)?;
         let mut resolver = Resolver { destinations: &destinations, cursors: 0 };
@@ -329,7 +347,10 @@ impl TryFrom<Config> for Conductor {
         Ok(Self {
             mti: mti.0,
             replies,
-            layouts: Layouts { request: Places::new(&key, kept, true), answer: Places::new(&key, repeats.keep, false) },
+            layouts: Layouts {
+                request: Places::new(&key, kept, true).with_optional(optional),
+                answer: Places::new(&key, repeats.keep, false).with_optional(optional),
+            },
             stripped: stripped(),
             open_max: count("open_max", open_max, COUNT_MAX)?,
             destinations,

@@ -11,6 +11,8 @@ use crate::map::place::Place;
 #[derive(Clone, Debug)]
 pub(super) struct Fields {
     len: usize,
+    /// Positions of those that a message need not have.
+    optional: std::ops::Range<usize>,
     groups: Vec<Group>,
     meta: Vec<(usize, SmolStr)>,
 }
@@ -33,13 +35,15 @@ struct Wanted {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Seen<'a> {
     Nothing,
+    /// Nothing, where something need not be.
+    Absent,
     Text(&'a str),
     Value(&'a Value),
 }
 
 impl Fields {
     pub(super) fn new(places: &[Place]) -> Self {
-        let mut fields = Self { len: places.len(), groups: Vec::new(), meta: Vec::new() };
+        let mut fields = Self { len: places.len(), optional: 0..0, groups: Vec::new(), meta: Vec::new() };
         for (idx, place) in places.iter().enumerate() {
             match place {
                 Place::Meta(key) => fields.meta.push((idx, key.clone())),
@@ -59,9 +63,15 @@ impl Fields {
         fields
     }
 
+    /// The places in this range of the list need not be there.
+    pub(super) fn with_optional(self, optional: std::ops::Range<usize>) -> Self {
+        Self { optional, ..self }
+    }
+
     /// What stands at each place, in the order of the list.
     pub(super) fn look<'a>(&self, msg: &'a FluxMsg) -> Vec<Seen<'a>> {
         let mut seen = vec![Seen::Nothing; self.len];
+        seen[self.optional.clone()].fill(Seen::Absent);
         for (idx, key) in &self.meta {
             if let Some(text) = msg.meta.get(key) {
                 seen[*idx] = Seen::Text(text);
@@ -155,7 +165,7 @@ mod tests {
             }
             for (place, seen) in places.iter().zip(Fields::new(&places).look(&msg)) {
                 let found = match seen {
-                    Seen::Nothing => None,
+                    Seen::Nothing | Seen::Absent => None,
                     Seen::Text(text) => Some(Value::from(text)),
                     Seen::Value(value) => Some(value.clone()),
                 };

@@ -22,7 +22,7 @@ const TEXT_BYTES: usize = 22;
 
 impl Key {
     /// The key of a message with these fields, or `None` where one is missing or has no one form. Fields of a reply
-    /// must be of the same types as those of the request.
+    /// must be of the same types as those of the request; what is optional is absent in both or in none.
     pub(super) fn of(mti: Option<Mti>, fields: &[Seen<'_>], buffer: &mut Vec<u8>) -> Option<Self> {
         buffer.clear();
         buffer.extend_from_slice(&mti.map_or([0; 4], folded));
@@ -30,6 +30,7 @@ impl Key {
             let (tag, bytes) = match field {
                 Seen::Text(text) => (b't', text.as_bytes()),
                 Seen::Value(Value::Bytes(bytes)) => (b'b', bytes.as_slice()),
+                Seen::Absent => (b'-', [].as_slice()),
                 Seen::Value(_) | Seen::Nothing => return None,
             };
             buffer.push(tag);

@@ -85,6 +85,12 @@ impl Places {
         Self { fields: Fields::new(&list), list, keys, from, layout: u32::from_le_bytes(layout) }
     }
 
+    /// The last ones of the key need not be there.
+    pub(super) fn with_optional(self, count: usize) -> Self {
+        let optional = self.keys.saturating_sub(count)..self.keys;
+        Self { fields: self.fields.with_optional(optional), ..self }
+    }
+
     /// What a message has at these places.
     pub(super) fn look<'a>(&self, msg: &'a FluxMsg) -> Vec<Seen<'a>> {
         self.fields.look(msg)
@@ -106,7 +112,7 @@ impl Places {
                 Seen::Value(Value::Bytes(bytes)) => write_value(idx, b'b', bytes, limit, into),
                 Seen::Value(Value::Int(int)) => write_value(idx, b'i', &i128::from(*int).to_le_bytes(), limit, into),
                 Seen::Value(Value::Bool(is_true)) => write_value(idx, b'?', &[u8::from(*is_true)], limit, into),
-                Seen::Value(_) | Seen::Nothing => {}
+                Seen::Value(_) | Seen::Nothing | Seen::Absent => {}
             }
         }
     }

@@ -23,12 +23,15 @@ pub struct Masked {
     pub text: String,
 }
 
-/// A card number as it may be shown: the first six and the last four digits, stars between them. All of it is stars
-/// when fewer than three digits would be hidden, or it is not made of digits.
+/// A card number as it may be shown: the first six and the last four digits, stars between them; one that is shown so
+/// already stays. All of it is stars when fewer than three digits would be hidden, or it is not made of digits.
 #[must_use]
 pub fn masked_pan(pan: &str) -> String {
-    let is_digits = pan.bytes().all(|c| c.is_ascii_digit());
-    if pan.len() < 13 || !is_digits {
+    let is_end = |(idx, _): &(usize, u8)| *idx < 6 || *idx + 4 >= pan.len();
+    let (ends, middle): (Vec<_>, Vec<_>) = pan.bytes().enumerate().partition(is_end);
+    let is_digits = ends.iter().all(|(_, c)| c.is_ascii_digit());
+    let is_middle = middle.iter().all(|(_, c)| c.is_ascii_digit()) || middle.iter().all(|(_, c)| *c == b'*');
+    if pan.len() < 13 || !is_digits || !is_middle {
         return "*".repeat(pan.chars().count());
     }
     format!("{}{}{}", &pan[..6], "*".repeat(pan.len() - 10), &pan[pan.len() - 4..])

@@ -1,15 +1,13 @@
-//! The reader of message specifications: YAML to the checked table, with the place of every mistake.
-//! The only file of `gears` that names the YAML parser.
+//! The reader of message specifications: the tree of a YAML file to the checked table, with the place of every mistake.
 
 mod field;
 
 use fluxrig_actors::nearest;
-use marked_yaml::types::{MarkedMappingNode, MarkedScalarNode};
-use marked_yaml::{LoadError, LoaderOptions, Marker, Node, Span};
 
 use super::privacy::ALWAYS_SENSITIVE;
 use super::spec::{BitmapEncoding, DataEncoding, FIELD_MAX, MtiEncoding, PrefixEncoding, Table};
 use super::spec_error::{SpecError, SpecErrors, SpecFault};
+use crate::yaml::{self, Content, DEPTH_MAX, Entry, Node, Pos, YamlFault};
 
 /// A spec is a few kibibytes; what is larger is another file.
 pub(crate) const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -50,33 +48,25 @@ struct Defaults {
 
 impl Reader<'_> {
     fn load(&mut self, text: &str) -> Option<Node> {
-        let top = Marker::new(0, 0, 1, 1);
-        if text.len() > TEXT_BYTES_MAX {
-            let found = format!("{} bytes", text.len());
-            let expected = format!("at most {TEXT_BYTES_MAX} bytes");
-            let remedy = "name the file of a message specification";
-            self.fault_at(top, SpecFault::Value { path: "spec".into(), found, expected, remedy });
-            return None;
-        }
-        let options = LoaderOptions::default().error_on_duplicate_keys(true);
-        let error = match marked_yaml::parse_yaml_with_options(0, text, options) {
-            Ok(node) => return Some(node),
-            Err(error) => error,
-        };
-        let (at, reason) = match &error {
-            LoadError::TopLevelMustBeMapping(at) => (*at, "no map at the top".to_owned()),
-            LoadError::TopLevelMustBeSequence(at) => (*at, "no list at the top".to_owned()),
-            LoadError::UnexpectedAnchor(at) => (*at, "an anchor".to_owned()),
-            LoadError::MappingKeyMustBeScalar(at) => (*at, "a key that is no word".to_owned()),
-            LoadError::UnexpectedTag(at) => (*at, "a tag".to_owned()),
-            LoadError::ScanError(at, error) => (*at, error.info().to_owned()),
-            LoadError::DuplicateKey(keys) => {
-                let at = keys.key.span().start().copied().unwrap_or(top);
-                (at, format!("key `{}` twice", keys.key.as_str()))
-            }
-        };
-        self.fault_at(at, SpecFault::Yaml { reason });
-        None
+        yaml::parse(text, TEXT_BYTES_MAX, &mut |at, fault| {
+            let reason = match fault {
+                YamlFault::TooLarge { found, limit } => {
+                    let (found, expected) = (format!("{found} bytes"), format!("at most {limit} bytes"));
+                    let remedy = "name the file of a message specification";
+                    return self.fault(at, SpecFault::Value { path: "spec".into(), found, expected, remedy });
+                }
+                YamlFault::TooDeep => format!("more than {DEPTH_MAX} maps and lists inside each other"),
+                YamlFault::Syntax { found } => found,
+                YamlFault::Anchor => "an anchor".to_owned(),
+                YamlFault::Alias => "an alias".to_owned(),
+                YamlFault::Tag => "a tag".to_owned(),
+                YamlFault::SecondDocument => "a second document".to_owned(),
+                YamlFault::KeyKind => "a key that is no word".to_owned(),
+                YamlFault::DuplicateKey { key, .. } => format!("key `{key}` twice"),
+                YamlFault::NoMap { .. } => "no map at the top".to_owned(),
+            };
+            self.fault(at, SpecFault::Yaml { reason });
+        })
     }
 
     fn table(&mut self, root: &Node) -> Option<Table> {
@@ -88,19 +78,19 @@ impl Reader<'_> {
         let mti = self.choice(root, "mti", &mti);
         let bitmap = [("hex", BitmapEncoding::Hex), ("binary", BitmapEncoding::Binary)];
         let bitmap = self.choice(root, "bitmap", &bitmap);
-        let prefix = match root.get_node("prefix") {
+        let prefix = match root.get("prefix") {
             Some(_) => self.choice(root, "prefix", &field::PREFIXES),
             None => Some(PrefixEncoding::Ascii),
         };
         let data = self.kinds(root);
         let mut fields: Vec<_> = (0..=FIELD_MAX).map(|_| None).collect();
-        match root.get_node("fields") {
+        match root.get("fields") {
             None => self.missing(root, "spec", "fields", "a map of field numbers"),
             Some(node) => {
                 let defaults = Defaults { prefix: prefix.unwrap_or(PrefixEncoding::Ascii), data };
-                for (key, node) in self.map("fields", node)?.iter() {
-                    if let Some(number) = self.number(key) {
-                        fields[usize::from(number)] = self.field(number, node, &defaults);
+                for entry in self.map("fields", node)?.entries() {
+                    if let Some(number) = self.number(entry) {
+                        fields[usize::from(number)] = self.field(number, &entry.value, &defaults);
                     }
                 }
             }
@@ -119,14 +109,14 @@ impl Reader<'_> {
     }
 
     /// Encodings of whole kinds.
-    fn kinds(&mut self, root: &MarkedMappingNode) -> Vec<(String, DataEncoding)> {
+    fn kinds(&mut self, root: &Node) -> Vec<(String, DataEncoding)> {
         let mut found = Vec::new();
-        let Some(node) = root.get_node("data") else { return found };
+        let Some(node) = root.get("data") else { return found };
         let Some(map) = self.map("data", node) else { return found };
         let known: Vec<&str> = super::charset::Kind::NAMES.iter().map(|(name, _)| *name).collect();
         self.only(map, &known, &[]);
         for kind in known {
-            if map.get_node(kind).is_some()
+            if map.get(kind).is_some()
                 && let Some(encoding) = self.choice_at(map, "data", kind, &field::ENCODINGS)
             {
                 found.push((kind.to_owned(), encoding));
@@ -135,71 +125,62 @@ impl Reader<'_> {
         found
     }
 
-    fn number(&mut self, key: &MarkedScalarNode) -> Option<u8> {
-        let text = key.as_str();
+    fn number(&mut self, key: &Entry) -> Option<u8> {
+        let text = key.key.text.as_str();
         let number = text.parse::<u8>().ok().filter(|number| number.to_string() == text);
         let number = number.filter(|number| (2..=FIELD_MAX).contains(&usize::from(*number)) && *number != 65);
         if number.is_none() {
             let found = format!("field `{}`", clipped(text));
             let expected = "a number from 2 to 128, without 65".to_owned();
             let remedy = "remove it: 1 and 65 are bits of bitmaps, and there is no third bitmap yet";
-            self.fault(key.span(), SpecFault::Value { path: "fields".into(), found, expected, remedy });
+            self.fault(key.key_pos, SpecFault::Value { path: "fields".into(), found, expected, remedy });
         }
         number
     }
 
     // Parts of a map.
 
-    fn map<'n>(&mut self, path: &str, node: &'n Node) -> Option<&'n MarkedMappingNode> {
-        if let Node::Mapping(map) = node {
-            return Some(map);
+    fn map<'n>(&mut self, path: &str, node: &'n Node) -> Option<&'n Node> {
+        if matches!(node.content, Content::Map(_)) {
+            return Some(node);
         }
         let (found, expected) = (shape(node), "a map".to_owned());
-        self.fault(
-            node.span(),
-            SpecFault::Value { path: path.into(), found, expected, remedy: "write keys and values" },
-        );
+        self.fault(node.pos, SpecFault::Value { path: path.into(), found, expected, remedy: "write keys and values" });
         None
     }
 
     fn scalar<'n>(&mut self, path: &str, node: &'n Node, expected: &str) -> Option<&'n str> {
-        if let Node::Scalar(scalar) = node {
-            return Some(scalar.as_str());
+        if let Content::Scalar(scalar) = &node.content {
+            return Some(&scalar.text);
         }
         let (found, expected) = (shape(node), expected.to_owned());
-        self.fault(node.span(), SpecFault::Value { path: path.into(), found, expected, remedy: "write one word" });
+        self.fault(node.pos, SpecFault::Value { path: path.into(), found, expected, remedy: "write one word" });
         None
     }
 
-    fn required(&mut self, map: &MarkedMappingNode, path: &str, key: &'static str, what: &str) -> Option<String> {
-        let Some(node) = map.get_node(key) else {
+    fn required(&mut self, map: &Node, path: &str, key: &'static str, what: &str) -> Option<String> {
+        let Some(node) = map.get(key) else {
             self.missing(map, path, key, what);
             return None;
         };
         let text = self.scalar(&joined(path, key), node, what)?;
         if text.is_empty() {
             let (path, found) = (joined(path, key), "an empty text".to_owned());
-            self.fault(node.span(), SpecFault::Value { path, found, expected: what.into(), remedy: "write one" });
+            self.fault(node.pos, SpecFault::Value { path, found, expected: what.into(), remedy: "write one" });
             return None;
         }
         Some(text.to_owned())
     }
 
-    fn choice<T: Copy>(&mut self, map: &MarkedMappingNode, key: &'static str, known: &[(&str, T)]) -> Option<T> {
+    fn choice<T: Copy>(&mut self, map: &Node, key: &'static str, known: &[(&str, T)]) -> Option<T> {
         self.choice_at(map, "spec", key, known)
     }
 
     /// One word of a list.
-    fn choice_at<T: Copy>(
-        &mut self,
-        map: &MarkedMappingNode,
-        path: &str,
-        key: &'static str,
-        known: &[(&str, T)],
-    ) -> Option<T> {
+    fn choice_at<T: Copy>(&mut self, map: &Node, path: &str, key: &'static str, known: &[(&str, T)]) -> Option<T> {
         let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
         let expected = listed(&names);
-        let Some(node) = map.get_node(key) else {
+        let Some(node) = map.get(key) else {
             self.missing(map, path, key, &expected);
             return None;
         };
@@ -210,53 +191,48 @@ impl Reader<'_> {
         }
         if text == "ebcdic" || text == "ber_tlv" {
             let (what, remedy) = ("an encoding of a later version", "translate before the codec");
-            self.fault(node.span(), SpecFault::NotYet { found: text.into(), what, remedy });
+            self.fault(node.pos, SpecFault::NotYet { found: text.into(), what, remedy });
             return None;
         }
         let found = format!("`{}`", clipped(text));
-        self.fault(node.span(), SpecFault::Value { path, found, expected, remedy: "use one of them" });
+        self.fault(node.pos, SpecFault::Value { path, found, expected, remedy: "use one of them" });
         None
     }
 
     /// Refuses keys that are not known.
-    fn only(&mut self, map: &MarkedMappingNode, known: &[&'static str], later: &[(&str, &'static str, &'static str)]) {
-        for key in map.keys() {
-            let name = key.as_str();
+    fn only(&mut self, map: &Node, known: &[&'static str], later: &[(&str, &'static str, &'static str)]) {
+        for Entry { key, key_pos, .. } in map.entries() {
+            let name = key.text.as_str();
             if let Some((_, what, remedy)) = later.iter().find(|(word, ..)| *word == name) {
-                self.fault(key.span(), SpecFault::NotYet { found: name.into(), what, remedy });
+                self.fault(*key_pos, SpecFault::NotYet { found: name.into(), what, remedy });
             } else if !known.contains(&name) {
                 let remedy = nearest(name, known.iter().copied())
                     .map_or_else(|| "remove it".to_owned(), |near| format!("use `{near}`, or remove it"));
                 let (key_name, known) = (clipped(name), listed(known));
-                self.fault(key.span(), SpecFault::UnknownKey { key: key_name, known, remedy });
+                self.fault(*key_pos, SpecFault::UnknownKey { key: key_name, known, remedy });
             }
         }
     }
 
-    fn missing(&mut self, map: &MarkedMappingNode, path: &str, key: &'static str, expected: &str) {
+    fn missing(&mut self, map: &Node, path: &str, key: &'static str, expected: &str) {
         let (path, expected) = (path.to_owned(), expected.to_owned());
-        self.fault(map.span(), SpecFault::Missing { path, key, expected });
+        self.fault(map.pos, SpecFault::Missing { path, key, expected });
     }
 
-    fn fault(&mut self, span: &Span, fault: SpecFault) {
-        let at = span.start().copied().unwrap_or(Marker::new(0, 0, 1, 1));
-        self.fault_at(at, fault);
-    }
-
-    fn fault_at(&mut self, at: Marker, fault: SpecFault) {
+    fn fault(&mut self, at: Pos, fault: SpecFault) {
         // A file of mistakes only need not be told to its end.
         const ERRORS_MAX: usize = 100;
         if self.errors.len() < ERRORS_MAX {
-            self.errors.push(SpecError { file: self.file.to_owned(), line: at.line(), column: at.column(), fault });
+            self.errors.push(SpecError { file: self.file.to_owned(), line: at.line, column: at.column, fault });
         }
     }
 }
 
 fn shape(node: &Node) -> String {
-    match node {
-        Node::Scalar(scalar) => format!("`{}`", clipped(scalar.as_str())),
-        Node::Mapping(_) => "a map".into(),
-        Node::Sequence(_) => "a list".into(),
+    match &node.content {
+        Content::Scalar(scalar) => format!("`{}`", clipped(&scalar.text)),
+        Content::Map(_) => "a map".into(),
+        Content::List(_) => "a list".into(),
     }
 }
 

@@ -164,6 +164,33 @@ impl Spec {
         read::spec(file, text).map(|table| Self(Arc::new(table)))
     }
 
+    /// A spec by what a configuration says: the name of a built-in one, the path of a file, or the YAML text itself, when
+    /// it has several lines.
+    ///
+    /// # Errors
+    /// When there is no such file, or everything that is wrong with what it says.
+    pub fn load(spec: &str) -> Result<Self, String> {
+        if let Some(spec) = Self::built_in(spec) {
+            return Ok(spec);
+        }
+        if spec.contains('\n') {
+            return Self::read("spec", spec).map_err(|errors| errors.to_string());
+        }
+        let found = |reason: String| {
+            let names: Vec<String> = Self::built_in_names().map(|name| format!("`{name}`")).collect();
+            format!(
+                "`spec`: found no file `{spec}` ({reason}), expected {} or a file; remedy: correct the name",
+                names.join(", ")
+            )
+        };
+        let size = std::fs::metadata(spec).map_err(|error| found(error.kind().to_string()))?.len();
+        if size > read::TEXT_BYTES_MAX as u64 {
+            return Err(found(format!("it has {size} bytes, the limit is {}", read::TEXT_BYTES_MAX)));
+        }
+        let text = std::fs::read_to_string(spec).map_err(|error| found(error.kind().to_string()))?;
+        Self::read(spec, &text).map_err(|errors| errors.to_string())
+    }
+
     /// A spec that is part of the program.
     #[must_use]
     pub fn built_in(name: &str) -> Option<Self> {

@@ -48,14 +48,18 @@ pub(super) enum BadFrame {
 }
 
 impl LengthPrefix {
-    const fn len(self) -> usize {
+    /// Bytes that it takes.
+    #[must_use]
+    pub const fn bytes(self) -> usize {
         match self {
             Self::Be16 | Self::Bcd2 => 2,
             Self::Be32 | Self::Ascii4 => 4,
         }
     }
 
-    const fn max(self) -> usize {
+    /// The greatest number that it can say.
+    #[must_use]
+    pub const fn max(self) -> usize {
         match self {
             Self::Be16 => u16::MAX as usize,
             Self::Be32 => u32::MAX as usize,
@@ -64,7 +68,8 @@ impl LengthPrefix {
     }
 
     /// The number in a whole prefix, or `None` where it has a digit that is none.
-    fn read(self, prefix: &[u8]) -> Option<usize> {
+    #[must_use]
+    pub fn read(self, prefix: &[u8]) -> Option<usize> {
         match self {
             Self::Be16 | Self::Be32 => Some(prefix.iter().fold(0, |sum, &byte| sum << 8 | usize::from(byte))),
             Self::Ascii4 => decimal(prefix.iter().map(|byte| byte.wrapping_sub(b'0'))),
@@ -72,7 +77,8 @@ impl LengthPrefix {
         }
     }
 
-    fn write(self, number: usize, out: &mut Vec<u8>) {
+    /// Appends a number, which must be at most [`max`](Self::max).
+    pub fn write(self, number: usize, out: &mut Vec<u8>) {
         let digit = |place: usize| (number / place % 10) as u8;
         match self {
             Self::Be16 => out.extend((number as u16).to_be_bytes()),
@@ -99,7 +105,7 @@ impl Framing {
     pub(super) fn body_max(&self) -> usize {
         match self {
             Self::Delimiter(_) => usize::MAX,
-            Self::Length { prefix, is_inclusive } => prefix.max() - if *is_inclusive { prefix.len() } else { 0 },
+            Self::Length { prefix, is_inclusive } => prefix.max() - if *is_inclusive { prefix.bytes() } else { 0 },
         }
     }
 
@@ -114,7 +120,7 @@ impl Framing {
         match self {
             Self::Delimiter(delimiter) => delimited(bytes, delimiter, looked, max),
             Self::Length { prefix, is_inclusive } => {
-                let head = prefix.len();
+                let head = prefix.bytes();
                 let Some(claim) = bytes.get(..head) else { return Ok(None) };
                 let claim = prefix.read(claim).ok_or(BadFrame::Length)?;
                 let counted = if *is_inclusive { head } else { 0 };
@@ -150,7 +156,7 @@ impl Framing {
                 out.extend_from_slice(delimiter);
             }
             Self::Length { prefix, is_inclusive } => {
-                prefix.write(body.len() + if *is_inclusive { prefix.len() } else { 0 }, out);
+                prefix.write(body.len() + if *is_inclusive { prefix.bytes() } else { 0 }, out);
                 out.extend_from_slice(body);
             }
         }

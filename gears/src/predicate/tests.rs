@@ -26,7 +26,6 @@ fn each_operator_holds_for_what_it_says_and_for_nothing_else() {
         (r#"{"field":"meta.iso8583.mti","equals":"200"}"#, false),
         (r#"{"field":"data.iso8583.2","prefix":"41"}"#, true),
         (r#"{"field":"data.iso8583.2","prefix":"5"}"#, false),
-        (r#"{"field":"data.iso8583.3","prefix":""}"#, false),
         (r#"{"field":"data.iso8583.4","range":{"from":"12345","to":"12345"}}"#, true),
         (r#"{"field":"data.iso8583.4","range":{"from":"12346"}}"#, false),
         (r#"{"field":"data.iso8583.4","range":{"to":"000000000012344"}}"#, false),
@@ -54,16 +53,15 @@ fn each_operator_holds_for_what_it_says_and_for_nothing_else() {
 fn integers_are_compared_as_numbers_of_any_length() {
     let ordered = ["-99999999999999999999999", "-2", "-1", "-0", "1", "009", "10", "99999999999999999999999"];
     for pair in ordered.windows(2) {
-        let [low, high] = [pair[0], pair[1]].map(|text| text.parse::<Integer>().unwrap());
-        assert!(low < high, "{pair:?}");
+        assert!(by_number(pair[0], pair[1]).is_lt() && by_number(pair[1], pair[0]).is_gt(), "{pair:?}");
     }
-    assert_eq!("-0".parse::<Integer>(), "000".parse());
-    assert!("1.5".parse::<Integer>().is_err() && "".parse::<Integer>().is_err() && "-".parse::<Integer>().is_err());
+    assert!(by_number("-0", "000").is_eq() && by_number("-007", "-7").is_eq());
+    assert!(!is_integer("1.5") && !is_integer("") && !is_integer("-") && !is_integer("--1"));
 }
 
 #[test]
 fn what_can_never_hold_is_refused() {
-    let deep = format!("{}{}{}", r#"{"not":"#.repeat(16), r#"{"field":"meta.a","present":true}"#, "}".repeat(16));
+    let deep = format!("{}{}{}", r#"{"not":"#.repeat(17), r#"{"field":"meta.a","present":true}"#, "}".repeat(17));
     let errors = [
         "{}",
         r#"{"equals":"1"}"#,
@@ -73,6 +71,7 @@ fn what_can_never_hold_is_refused() {
         r#"{"field":"meta.a","equals":"1","prefix":"1"}"#,
         r#"{"field":"meta.a","not":{"field":"meta.a","present":true}}"#,
         r#"{"field":"meta.a","in":[]}"#,
+        r#"{"field":"meta.a","prefix":""}"#,
         r#"{"field":"meta.a","range":{}}"#,
         r#"{"field":"meta.a","range":{"from":"2","to":"1"}}"#,
         r#"{"field":"meta.a","range":{"from":"a"}}"#,
@@ -83,19 +82,20 @@ fn what_can_never_hold_is_refused() {
     ]
     .map(|json| read(json).unwrap_err());
     expect![[r#"
-        found none, expected exactly one of `all`, `any`, `not`, `field`; remedy: nest with `all` or `any`
-        found none, expected exactly one of `all`, `any`, `not`, `field`; remedy: nest with `all` or `any`
-        `all`: found an empty list, expected at least one entry; remedy: add one, or leave the key out
-        found an operator without a place, expected exactly one of `all`, `any`, `not`, or `field` with an operator; remedy: nest with `all` or `any`
-        found none, expected exactly one of `equals`, `prefix`, `range`, `in`, `present`; remedy: nest with `all` or `any`
-        found `equals` and `prefix`, expected exactly one of `equals`, `prefix`, `range`, `in`, `present`; remedy: nest with `all` or `any`
-        found `not` and `field`, expected exactly one of `all`, `any`, `not`, `field`; remedy: nest with `all` or `any`
-        `in`: found an empty list, expected at least one entry; remedy: add one, or leave the key out
-        `range`: found neither `from` nor `to`, expected integers with `from` not above `to`; remedy: correct it
-        `range`: found `from` above `to`, expected integers with `from` not above `to`; remedy: correct it
-        `range`: found an end that is no integer, expected integers with `from` not above `to`; remedy: correct it
-        `field`: found `iso8583.2`, expected a path that begins with `data.` or `meta.`; remedy: write for example `data.iso8583.2` at line 1 column 20
-        `field`: found `data.`, expected a path that begins with `data.` or `meta.`; remedy: write for example `data.iso8583.2` at line 1 column 16
-        unknown field `equal`, expected one of `all`, `any`, `not`, `field`, `equals`, `prefix`, `range`, `in`, `present` at line 1 column 25
-        found more than 16 levels of `all`, `any` and `not`; remedy: flatten them"#]].assert_eq(&errors.join("\n"));
+        condition: found 0 of `equals`, `prefix`, `range`, `in`, `present`, `all`, `any`, `not`, expected exactly one; remedy: join several with `all` or `any`
+        condition: found `equals` without `field`, expected both; remedy: say which field, for example `data.iso8583.2`
+        condition: `all` is empty, expected at least one entry; remedy: add one, or remove the condition
+        condition: found 2 of `equals`, `prefix`, `range`, `in`, `present`, `all`, `any`, `not`, expected exactly one; remedy: join several with `all` or `any`
+        condition: found 0 of `equals`, `prefix`, `range`, `in`, `present`, `all`, `any`, `not`, expected exactly one; remedy: join several with `all` or `any`
+        condition: found 2 of `equals`, `prefix`, `range`, `in`, `present`, `all`, `any`, `not`, expected exactly one; remedy: join several with `all` or `any`
+        condition: found `field` beside `not`, expected it inside; remedy: move it into a condition of `not`
+        condition: `in` is empty, expected at least one entry; remedy: add one, or remove the condition
+        condition: `prefix` is empty, expected at least one entry; remedy: add one, or remove the condition
+        condition: `range` is empty, expected at least one entry; remedy: add one, or remove the condition
+        condition: `range` has `from` that is above `to`; remedy: write digits, the smaller number in `from`
+        condition: `range` has `from` that is not made of digits; remedy: write digits, the smaller number in `from`
+        path `iso8583.2`: found neither `data.` nor `meta.` at its start, expected one of them; remedy: write `data.iso8583.2` for a business field, `meta.iso8583.2` for a context text at line 1 column 20
+        path `data.…`: the path is empty, expected keys joined by dots; remedy: name a field, for example `tank.level` at line 1 column 16
+        unknown field `equal`, expected one of `field`, `equals`, `prefix`, `range`, `in`, `present`, `all`, `any`, `not` at line 1 column 25
+        condition: found more than 16 levels of `all`, `any` and `not`, expected fewer; remedy: flatten it"#]].assert_eq(&errors.join("\n"));
 }

@@ -113,7 +113,7 @@ fn letter(found: &Value) {
     {
         let value = &found[key];
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        say(&format!("{key:14} {text}\n"));
+        say(&format!("{key:14} {}\n", text.replace('\n', &format!("\n{:15}", ""))));
     }
     say(&format!("{:14} {}\n", "at", time::written(found["at_ns"].as_i64().unwrap_or(0))));
 }

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::{OrphansChoice, RunArgs, complain};
-use crate::cli::check;
+use crate::cli::{check, mask};
 
 pub(super) fn run(args: &RunArgs, log_level: &str) -> u8 {
     if let Err(error) = start_log(log_level) {
@@ -35,8 +35,8 @@ pub(super) fn run(args: &RunArgs, log_level: &str) -> u8 {
             OrphansChoice::Dlq => Orphans::DeadLetter,
         },
         drain: Duration::from_millis(args.drain_ms),
+        mask: mask::shown,
         redactor: Some(fluxrig_gears::iso8583::redacted),
-        ..RackOptions::default()
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

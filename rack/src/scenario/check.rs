@@ -12,7 +12,7 @@ use serde::de::Error as _;
 
 use super::attempt::attempt;
 use super::de::{De, DeError, Session, root};
-use super::env::{Lookup, expand};
+use super::env::{Lookup, beside, expand};
 use super::plan::{Universe, check_plans};
 use super::problem::{Fault, Problem, Problems, ScenarioErrors};
 use super::read::{Item, Sections, rack_names, sections};
@@ -54,7 +54,7 @@ pub fn check_file(path: &Path, catalog: &Catalog, lookup: Lookup<'_>) -> Result<
         return Err(refuse(start, Fault::TooLarge { found: bytes.len(), limit: BYTES_MAX }));
     }
     match String::from_utf8(bytes) {
-        Ok(text) => check_text(&name, &text, catalog, lookup),
+        Ok(text) => check_text(&name, &text, catalog, &beside(path, lookup)),
         Err(error) => {
             let whole = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let before = String::from_utf8_lossy(whole);

@@ -1,11 +1,28 @@
 //! `${NAME}` and `${NAME:-default}` inside the values of a scenario, replaced before anything reads them.
-//! Keys are never replaced, and what comes out of a variable is not looked into again.
+//! Keys are never replaced, and what comes out of a variable is not looked into again. `${SCENARIO_DIR}` is the folder of
+//! the scenario's file, whatever the environment says; a scenario in memory has none.
+
+use std::path::Path;
 
 use super::problem::{Fault, Problems};
 use super::tree::{Content, Node, clipped};
 
 /// Where variables come from: the environment, or a map in a test.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The variable that stands for the folder of the scenario.
+const SCENARIO_DIR: &str = "SCENARIO_DIR";
+
+/// Variables of a scenario in a file: those of `lookup`, and its folder.
+pub(crate) fn beside<'a>(file: &'a Path, lookup: Lookup<'a>) -> impl Fn(&str) -> Option<String> + 'a {
+    move |name| match name {
+        SCENARIO_DIR => {
+            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            folder.to_str().map(str::to_owned)
+        }
+        name => lookup(name),
+    }
+}
 
 /// The environment of this process.
 pub fn process_env(name: &str) -> Option<String> {
@@ -101,6 +118,16 @@ mod tests {
     fn variables_are_replaced() {
         check("a ${HOST}:${PORT:-80} b", "a h1:80 b", &[]);
         check("${HOST:-x}${EMPTY:-d}${EMPTY}${NONE:-}", "h1d", &[]);
+    }
+
+    #[test]
+    fn the_folder_of_a_scenario_is_that_of_its_file() {
+        let none: Lookup<'_> = &|name| (name == "HOST").then(|| "h1".to_owned());
+        for (file, folder) in [("a/b/plant.yaml", "a/b"), ("plant.yaml", "."), ("/plant.yaml", "/")] {
+            let lookup = beside(Path::new(file), none);
+            assert_eq!(lookup("SCENARIO_DIR").as_deref(), Some(folder));
+            assert_eq!((lookup("HOST").as_deref(), lookup("NONE")), (Some("h1"), None));
+        }
     }
 
     #[test]

@@ -330,9 +330,12 @@ impl Checked {
             let members = universe.members(&gear.deploy);
             members.is_none_or(|members| rack_idx.is_some_and(|idx| members.contains(&idx)))
         };
-        let mut rig = Rig::new(&self.scenario.meta.name)
-            .journal_with(journal_options(self.scenario.journal, dir))
-            .on_failed(self.scenario.on_failed.into());
+        let mut journal = journal_options(self.scenario.journal, dir);
+        if let Some(name) = &name {
+            journal.rack = name.to_string();
+        }
+        let mut rig =
+            Rig::new(&self.scenario.meta.name).journal_with(journal).on_failed(self.scenario.on_failed.into());
         let mut here = BTreeSet::new();
         for (gear, config) in self.scenario.gears.iter().zip(&self.configs).filter(|(gear, _)| is_here(gear)) {
             // It was built once when it was checked; what it reads besides may be gone by now.

@@ -6,6 +6,7 @@
 mod daemon;
 mod harness;
 mod interop;
+mod iso8583;
 mod kill;
 mod payments;
 mod terminal;

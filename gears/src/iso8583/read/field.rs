@@ -1,13 +1,11 @@
 //! How one field of a message specification is read and checked.
 
-use marked_yaml::Node;
-use marked_yaml::types::MarkedMappingNode;
-
 use super::{Defaults, Reader, clipped, joined, listed, shape};
 use crate::iso8583::charset::Kind;
 use crate::iso8583::privacy::ALWAYS_SENSITIVE;
 use crate::iso8583::spec::{Counts, DataEncoding, FieldSpec, KEYS as FIELD_KEYS, Length, Pad, Prefix, PrefixEncoding};
 use crate::iso8583::spec_error::SpecFault;
+use crate::yaml::Node;
 
 pub(super) const PREFIXES: [(&str, PrefixEncoding); 3] =
     [("ascii", PrefixEncoding::Ascii), ("bcd", PrefixEncoding::Bcd), ("binary", PrefixEncoding::Binary)];
@@ -39,7 +37,7 @@ impl Reader<'_> {
         let data = self.data(map, &path, kind, defaults)?;
         let (length, units) = self.length(map, &path, (kind, data), defaults)?;
         let pad = self.pad(map, &path, (kind, data))?;
-        let sensitive = match map.get_node("sensitive") {
+        let sensitive = match map.get("sensitive") {
             Some(_) => self.choice_at(map, &path, "sensitive", &[("true", true), ("false", false)])?,
             None => false,
         };
@@ -60,13 +58,13 @@ impl Reader<'_> {
         })
     }
 
-    fn data(&mut self, map: &MarkedMappingNode, path: &str, kind: Kind, defaults: &Defaults) -> Option<DataEncoding> {
-        let (encoding, span) = match map.get_node("data") {
-            Some(node) => (self.choice_at(map, path, "data", &ENCODINGS)?, node.span()),
+    fn data(&mut self, map: &Node, path: &str, kind: Kind, defaults: &Defaults) -> Option<DataEncoding> {
+        let (encoding, pos) = match map.get("data") {
+            Some(node) => (self.choice_at(map, path, "data", &ENCODINGS)?, node.pos),
             None => {
                 let of_kind = defaults.data.iter().find(|(name, _)| name == kind.name());
                 let plain = if kind == Kind::B { DataEncoding::Binary } else { DataEncoding::Ascii };
-                (of_kind.map_or(plain, |(_, encoding)| *encoding), map.span())
+                (of_kind.map_or(plain, |(_, encoding)| *encoding), map.pos)
             }
         };
         let allowed: &[&str] = match kind {
@@ -80,13 +78,13 @@ impl Reader<'_> {
         }
         let (found, expected) = (format!("`{name}` for kind `{}`", kind.name()), listed(allowed));
         let remedy = "use another encoding, or another kind";
-        self.fault(span, SpecFault::Value { path: joined(path, "data"), found, expected, remedy });
+        self.fault(pos, SpecFault::Value { path: joined(path, "data"), found, expected, remedy });
         None
     }
 
     fn length(
         &mut self,
-        map: &MarkedMappingNode,
+        map: &Node,
         path: &str,
         (kind, data): (Kind, DataEncoding),
         defaults: &Defaults,
@@ -106,11 +104,11 @@ impl Reader<'_> {
             self.refuse(map, path, "length", "a length prefix for kind `x+n`", "write the number of digits");
             return None;
         }
-        let encoding = match map.get_node("prefix") {
+        let encoding = match map.get("prefix") {
             Some(_) => self.choice_at(map, path, "prefix", &PREFIXES)?,
             None => defaults.prefix,
         };
-        let of_bytes = match map.get_node("counts") {
+        let of_bytes = match map.get("counts") {
             Some(_) => self.choice_at(map, path, "counts", &[("characters", false), ("bytes", true)])?,
             None => false,
         };
@@ -130,7 +128,7 @@ impl Reader<'_> {
             Counts::Halves => counted / 2,
         };
         let prefix = Prefix { encoding, bytes: bytes as u8, counts };
-        let units = match map.get_node("max") {
+        let units = match map.get("max") {
             None => most,
             Some(node) => {
                 let expected = format!("a number from 1 to {most}, which is what the prefix can say");
@@ -138,7 +136,7 @@ impl Reader<'_> {
                 if units > most {
                     let (path, found) = (joined(path, "max"), units.to_string());
                     let remedy = "lower it, or take a longer prefix";
-                    self.fault(node.span(), SpecFault::Value { path, found, expected, remedy });
+                    self.fault(node.pos, SpecFault::Value { path, found, expected, remedy });
                 }
                 units
             }
@@ -147,40 +145,33 @@ impl Reader<'_> {
     }
 
     /// A number of units.
-    fn units(&mut self, map: &MarkedMappingNode, path: &str, key: &'static str, expected: &str) -> Option<usize> {
-        let node = map.get_node(key)?;
+    fn units(&mut self, map: &Node, path: &str, key: &'static str, expected: &str) -> Option<usize> {
+        let node = map.get(key)?;
         let text = self.scalar(&joined(path, key), node, expected)?;
         let units = text.parse().ok().filter(|units| (1..=UNITS_MAX).contains(units));
         if units.is_none() {
             let (path, found) = (joined(path, key), shape(node));
             let (expected, remedy) = (expected.to_owned(), "write one of 1 to 9999");
-            self.fault(node.span(), SpecFault::Value { path, found, expected, remedy });
+            self.fault(node.pos, SpecFault::Value { path, found, expected, remedy });
         }
         units
     }
 
-    fn refuse(
-        &mut self,
-        map: &MarkedMappingNode,
-        path: &str,
-        key: &'static str,
-        found: &'static str,
-        remedy: &'static str,
-    ) {
-        if let Some(node) = map.get_node(key) {
+    fn refuse(&mut self, map: &Node, path: &str, key: &'static str, found: &'static str, remedy: &'static str) {
+        if let Some(node) = map.get(key) {
             let (path, found, expected) = (joined(path, key), found.to_owned(), "a fixed length without it".to_owned());
-            self.fault(node.span(), SpecFault::Value { path, found, expected, remedy });
+            self.fault(node.pos, SpecFault::Value { path, found, expected, remedy });
         }
     }
 
-    fn pad(&mut self, map: &MarkedMappingNode, path: &str, (kind, data): (Kind, DataEncoding)) -> Option<Pad> {
+    fn pad(&mut self, map: &Node, path: &str, (kind, data): (Kind, DataEncoding)) -> Option<Pad> {
         let default = match kind {
             Kind::N | Kind::Xn => Pad::Left(b'0'),
             Kind::Z if data == DataEncoding::Bcd => Pad::Right(b'F'),
             Kind::Z | Kind::B => Pad::None,
             _ => Pad::Right(b' '),
         };
-        let Some(node) = map.get_node("pad") else { return Some(default) };
+        let Some(node) = map.get("pad") else { return Some(default) };
         let path = joined(path, "pad");
         let expected = "`left` or `right`, and one character that the kind has, for example `left 0`";
         let text = self.scalar(&path, node, expected)?;
@@ -201,7 +192,7 @@ impl Reader<'_> {
             let found = format!("`{}`", clipped(text));
             let remedy = "write `left 0`, `right 0`, `right F` (packed digits), `right space` or `none`";
             let expected = expected.to_owned();
-            self.fault(node.span(), SpecFault::Value { path, found, expected, remedy });
+            self.fault(node.pos, SpecFault::Value { path, found, expected, remedy });
         }
         pad
     }

@@ -47,7 +47,7 @@ fields:
 "#;
     expect![[r#"
         bank.yaml:2:1: `nam`: found a key of this name, expected one of `name`, `version`, `mti`, `bitmap`, `prefix`, `data`, `fields`; remedy: use `name`, or remove it
-        bank.yaml:2:4: `spec`: found no `name`, expected what the spec is called; remedy: add it
+        bank.yaml:2:1: `spec`: found no `name`, expected what the spec is called; remedy: add it
         bank.yaml:4:6: `ebcdic`: found an encoding of a later version, which is not supported yet; remedy: translate before the codec
         bank.yaml:5:9: `bitmap`: found `octal`, expected `hex`, `binary`; remedy: use one of them
         bank.yaml:7:1: `extends`: found a spec that changes another, which is not supported yet; remedy: copy the other spec, and change the copy
@@ -75,20 +75,30 @@ fn what_is_no_yaml_is_refused_with_its_place() {
     expect![[r#"
         bank.yaml:1:1: found no YAML (no map at the top), expected a map of keys; remedy: correct the line
         bank.yaml:2:1: found no YAML (while parsing a node, did not find expected node content), expected a map of keys; remedy: correct the line
-        bank.yaml:2:1: found no YAML (key `name` twice), expected a map of keys; remedy: correct the line
-        bank.yaml:1:7: found no YAML (an anchor), expected a map of keys; remedy: correct the line
-        bank.yaml:1:7: `spec`: found no `name`, expected what the spec is called; remedy: add it
-            bank.yaml:1:7: `spec`: found no `version`, expected a text that tells two versions apart; remedy: add it
-            bank.yaml:1:7: `spec`: found no `mti`, expected `ascii`, `bcd`; remedy: add it
-            bank.yaml:1:7: `spec`: found no `bitmap`, expected `hex`, `binary`; remedy: add it
-            bank.yaml:1:9: `fields`: found `x`, expected a map; remedy: write keys and values
-        bank.yaml:1:3: found no YAML (a key that is no word), expected a map of keys; remedy: correct the line
-        bank.yaml:1:1: `spec`: found no `name`, expected what the spec is called; remedy: add it
+        bank.yaml:1:1: `spec`: found no `version`, expected a text that tells two versions apart; remedy: add it
+            bank.yaml:1:1: `spec`: found no `mti`, expected `ascii`, `bcd`; remedy: add it
+            bank.yaml:1:1: `spec`: found no `bitmap`, expected `hex`, `binary`; remedy: add it
+            bank.yaml:1:1: `spec`: found no `fields`, expected a map of field numbers; remedy: add it
+            bank.yaml:2:1: found no YAML (key `name` twice), expected a map of keys; remedy: correct the line
+        bank.yaml:1:1: `a`: found a key of this name, expected one of `name`, `version`, `mti`, `bitmap`, `prefix`, `data`, `fields`; remedy: remove it
+            bank.yaml:1:1: `spec`: found no `name`, expected what the spec is called; remedy: add it
             bank.yaml:1:1: `spec`: found no `version`, expected a text that tells two versions apart; remedy: add it
             bank.yaml:1:1: `spec`: found no `mti`, expected `ascii`, `bcd`; remedy: add it
             bank.yaml:1:1: `spec`: found no `bitmap`, expected `hex`, `binary`; remedy: add it
             bank.yaml:1:1: `spec`: found no `fields`, expected a map of field numbers; remedy: add it
-        bank.yaml:1:10: found no YAML (a tag), expected a map of keys; remedy: correct the line"#]].assert_eq(&errors.join("\n"));
+            bank.yaml:1:7: found no YAML (an anchor), expected a map of keys; remedy: correct the line
+        bank.yaml:1:1: `spec`: found no `name`, expected what the spec is called; remedy: add it
+            bank.yaml:1:1: `spec`: found no `version`, expected a text that tells two versions apart; remedy: add it
+            bank.yaml:1:1: `spec`: found no `mti`, expected `ascii`, `bcd`; remedy: add it
+            bank.yaml:1:1: `spec`: found no `bitmap`, expected `hex`, `binary`; remedy: add it
+            bank.yaml:1:9: `fields`: found `x`, expected a map; remedy: write keys and values
+        bank.yaml:1:3: found no YAML (a key that is no word), expected a map of keys; remedy: correct the line
+        bank.yaml:1:1: found no YAML (no map at the top), expected a map of keys; remedy: correct the line
+        bank.yaml:1:1: `spec`: found no `version`, expected a text that tells two versions apart; remedy: add it
+            bank.yaml:1:1: `spec`: found no `mti`, expected `ascii`, `bcd`; remedy: add it
+            bank.yaml:1:1: `spec`: found no `bitmap`, expected `hex`, `binary`; remedy: add it
+            bank.yaml:1:1: `spec`: found no `fields`, expected a map of field numbers; remedy: add it
+            bank.yaml:1:10: found no YAML (a tag), expected a map of keys; remedy: correct the line"#]].assert_eq(&errors.join("\n"));
 }
 
 #[test]
@@ -96,6 +106,19 @@ fn a_file_of_a_size_that_no_spec_has_is_not_read() {
     let text = " ".repeat(super::TEXT_BYTES_MAX + 1);
     let error = Spec::read("bank.yaml", &text).unwrap_err().to_string();
     assert!(error.contains("found 1048577 bytes, expected at most 1048576 bytes"), "{error}");
+}
+
+#[test]
+fn what_is_nested_without_end_is_refused_and_ends_nothing() {
+    for text in [
+        format!("{}\n", "- ".repeat(500_000)),
+        format!("fields:\n{}b\n", "- ".repeat(500_000)),
+        format!("fields: {}\n", "[".repeat(1_000_000)),
+        format!("fields: {}\n", "{b: ".repeat(250_000)),
+    ] {
+        let error = Spec::read("bank.yaml", &text).unwrap_err().to_string();
+        assert!(error.contains("inside each other") || error.contains("recursion"), "{error}");
+    }
 }
 
 #[test]
