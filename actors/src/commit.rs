@@ -92,9 +92,10 @@ impl Node {
                 mutants::linger();
             }
             let mut memory = cell.memory();
-            memory.apply(batch.changes.drain(..));
+            let is_told = cell.lane.is_standard();
+            memory.apply(batch.changes.drain(..), is_told);
             for (key, generation) in fired {
-                memory.fire(key, *generation);
+                memory.fire(key, *generation, is_told);
             }
             memory.after = memory.after.max(after).max(now);
         }

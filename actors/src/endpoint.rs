@@ -196,14 +196,14 @@ impl Io {
     /// The connection that an answer goes to, or `None` when it was not one of this start of this endpoint.
     #[must_use]
     pub fn connection(&self, msg: &FluxMsg) -> Option<u64> {
-        let address = msg.return_to.as_ref()?;
-        let mine = self.return_address(0);
-        if address.len() != 24 || address[..16] != mine[..16] {
+        // Compared in place: this is asked for every effect.
+        let address: &[u8; 24] = msg.return_to.as_deref()?.try_into().ok()?;
+        let (entity, rest) = address.split_first_chunk::<8>()?;
+        let (incarnation, connection) = rest.split_first_chunk::<8>()?;
+        if *entity != self.cell.entity.0.to_be_bytes() || *incarnation != self.incarnation {
             return None;
         }
-        let mut connection = [0; 8];
-        connection.copy_from_slice(&address[16..]);
-        Some(u64::from_be_bytes(connection))
+        Some(u64::from_be_bytes(connection.try_into().ok()?))
     }
 
     /// Waits until the rig drains: no new requests from here on, answers are still read.

@@ -2,7 +2,7 @@
 //! Nothing in it is seen by anyone before the commit.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fluxrig_protocol::{FluxId, FluxMsg, Hop, Limits, Value};
@@ -53,8 +53,50 @@ pub(crate) struct Batch {
     pub(crate) changes: Vec<Change>,
     /// Queues that the commit pushed to and has to ring.
     pub(crate) touched: Vec<usize>,
-    /// Last value of each key that this batch changed, for `get`.
-    overlay: HashMap<SmolStr, Option<Value>>,
+    /// Filled on demand.
+    overlay: Mutex<Overlay>,
+}
+
+/// Where in the changes of a batch each key was changed last, as far as somebody has asked.
+#[derive(Debug, Default)]
+struct Overlay {
+    last: HashMap<SmolStr, usize>,
+    /// So many changes are in it.
+    until: usize,
+}
+
+/// The newest changes that are looked at one by one: who asks for a key has often just changed it.
+const LOOKED: usize = 8;
+
+impl Batch {
+    /// What the batch makes of `key`: `None` when it leaves it alone, else the value that it has then.
+    fn get(&self, key: &str) -> Option<Option<Value>> {
+        let changes = &self.changes;
+        if let Some(value) = last_of(&changes[changes.len().saturating_sub(LOOKED)..], key) {
+            return Some(value);
+        }
+        if changes.len() <= LOOKED {
+            return None;
+        }
+        let mut overlay = self.overlay.lock().expect("nothing panics while it is held");
+        for (idx, change) in changes.iter().enumerate().skip(overlay.until) {
+            if let Change::Put(key, _) | Change::Remove(key) = change {
+                overlay.last.insert(key.clone(), idx);
+            }
+        }
+        overlay.until = changes.len();
+        let idx = *overlay.last.get(key)?;
+        last_of(&changes[idx..=idx], key)
+    }
+}
+
+/// The value that these changes leave behind `key`, when they touch it.
+fn last_of(changes: &[Change], key: &str) -> Option<Option<Value>> {
+    changes.iter().rev().find_map(|change| match change {
+        Change::Put(changed, value) if changed == key => Some(Some(value.clone())),
+        Change::Remove(changed) if changed == key => Some(None),
+        _ => None,
+    })
 }
 
 /// One message for one queue of the node.
@@ -198,17 +240,10 @@ impl Outlet {
     /// The durable value behind `key`, as this commit leaves it so far.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<Value> {
-        for change in self.changes_here.iter().rev() {
-            match change {
-                Change::Put(changed, value) if changed == key => return Some(value.clone()),
-                Change::Remove(changed) if changed == key => return None,
-                _ => {}
-            }
+        if let Some(value) = last_of(&self.changes_here, key).or_else(|| self.batch.get(key)) {
+            return value;
         }
-        match self.batch.overlay.get(key) {
-            Some(value) => value.clone(),
-            None => self.cell.memory().get(key).cloned(),
-        }
+        self.cell.memory().get(key).cloned()
     }
 
     /// Keeps `value` behind `key`: durable with this commit, there again after a restart of gear or process.
@@ -257,14 +292,7 @@ impl Outlet {
             self.undo(savepoint);
             return Err(error);
         }
-        for change in self.changes_here.drain(..) {
-            match &change {
-                Change::Put(key, value) => drop(self.batch.overlay.insert(key.clone(), Some(value.clone()))),
-                Change::Remove(key) => drop(self.batch.overlay.insert(key.clone(), None)),
-                Change::Timer(..) | Change::Cancel(_) => {}
-            }
-            self.batch.changes.push(change);
-        }
+        self.batch.changes.append(&mut self.changes_here);
         Ok(())
     }
 
@@ -290,7 +318,11 @@ impl Outlet {
     pub(crate) fn clear(&mut self) {
         self.batch.sends.clear();
         self.batch.changes.clear();
-        self.batch.overlay.clear();
+        let overlay = self.batch.overlay.get_mut().expect("nothing panics while it is held");
+        if overlay.until > 0 {
+            overlay.last.clear();
+            overlay.until = 0;
+        }
     }
 }
 

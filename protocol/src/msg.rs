@@ -13,6 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use smallvec::SmallVec;
+use smol_str::SmolStr;
 
 pub use encode::EncodeError;
 pub use unknown::Unknown;
@@ -190,6 +191,41 @@ impl FluxMsg {
         self.0 = Arc::new(Inner { body, encoded: OnceLock::new(), measured: self.0.measured.clone() });
     }
 
+    /// Changes which message this one answers; content and its check stay as they are.
+    pub fn set_reference(&mut self, reference: Option<FluxId>) {
+        self.envelope().reference = reference;
+    }
+
+    /// Changes the trace context; content and its check stay as they are.
+    pub fn set_trace(&mut self, trace: Trace) {
+        self.envelope().trace = trace;
+    }
+
+    /// Changes until when effects may start; content and its check stay as they are.
+    pub fn set_expires(&mut self, expires: Option<i64>) {
+        self.envelope().expires = expires;
+    }
+
+    /// Changes where an answer goes. What is known about the rest of the content stays known.
+    pub fn set_return_to(&mut self, return_to: Option<Bytes>) {
+        let new = return_to.as_ref().map_or_else(Measure::default, |bytes| Measure::of_string(bytes.len()));
+        let inner = self.inner();
+        let old = std::mem::replace(&mut inner.body.return_to, return_to);
+        inner.measured.replace(old.map_or(0, |bytes| Measure::of_string(bytes.len()).bytes), new);
+    }
+
+    /// Puts a text into `meta`. What is known about the rest of the content stays known.
+    pub fn set_meta(&mut self, key: impl Into<SmolStr>, text: impl Into<SmolStr>) {
+        let (key, text): (SmolStr, SmolStr) = (key.into(), text.into());
+        let inner = self.inner();
+        let meta = &mut inner.body.meta;
+        let before = meta.len();
+        let (key_len, text_len) = (key.len(), text.len());
+        let old = meta.set(key, text);
+        let old = old.map_or(Measure::of_meta(before), |old| Measure::of_meta_entry(key_len, old.len(), before));
+        inner.measured.replace(old.bytes, Measure::of_meta_entry(key_len, text_len, meta.len()));
+    }
+
     /// Changes the flags; content and its check stay as they are.
     pub fn set_flags(&mut self, flags: Flags) {
         // A message that already has them is not copied.
@@ -212,9 +248,14 @@ impl FluxMsg {
 
     /// For changes that leave the content alone: forgets the encoding, keeps the measure.
     fn envelope(&mut self) -> &mut Body {
+        &mut self.inner().body
+    }
+
+    /// Forgets the encoding; what becomes of the measure is the caller's.
+    fn inner(&mut self) -> &mut Inner {
         let inner = Arc::make_mut(&mut self.0);
         inner.encoded.take();
-        &mut inner.body
+        inner
     }
 }
 
@@ -241,8 +282,7 @@ impl Deref for FluxMsg {
 
 impl DerefMut for FluxMsg {
     fn deref_mut(&mut self) -> &mut Body {
-        let inner = Arc::make_mut(&mut self.0);
-        inner.encoded.take();
+        let inner = self.inner();
         inner.measured.forget();
         &mut inner.body
     }

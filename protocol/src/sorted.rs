@@ -65,7 +65,7 @@ impl<V: Clone> Sorted<V> {
         match find(entries, &key) {
             Ok(idx) => Some(std::mem::replace(&mut Arc::make_mut(entries)[idx].1, value)),
             Err(idx) => {
-                Arc::make_mut(entries).insert(idx, (key, value));
+                insert_at(entries, idx, (key, value));
                 None
             }
         }
@@ -77,6 +77,18 @@ impl<V: Clone> Sorted<V> {
         let idx = find(entries, key).ok()?;
         Some(Arc::make_mut(entries).remove(idx).1)
     }
+}
+
+/// Entries that others hold too are copied into room for one more: a copy that then grows is moved twice.
+fn insert_at<V: Clone>(entries: &mut Arc<Vec<(SmolStr, V)>>, idx: usize, entry: (SmolStr, V)) {
+    if let Some(entries) = Arc::get_mut(entries) {
+        return entries.insert(idx, entry);
+    }
+    let mut copy = Vec::with_capacity(entries.len() + 1);
+    copy.extend_from_slice(&entries[..idx]);
+    copy.push(entry);
+    copy.extend_from_slice(&entries[idx..]);
+    *entries = Arc::new(copy);
 }
 
 impl<V> Default for Sorted<V> {

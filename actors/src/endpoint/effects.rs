@@ -19,8 +19,7 @@ use crate::wire::{After, DeadNote, Effect as TakenEffect, Lane, Queue};
 /// The effects of one endpoint, in the order of each wire.
 #[derive(Debug)]
 pub struct Effects {
-    node: Arc<Node>,
-    cell: Arc<Cell>,
+    home: Arc<Home>,
     marks: MarkWatch,
     /// Taken, waiting for the mark.
     parked: VecDeque<Parked>,
@@ -28,6 +27,14 @@ pub struct Effects {
     is_idle: bool,
     next_inlet: usize,
     buffer: Vec<TakenEffect>,
+}
+
+/// Where effects are ended. One for all of an endpoint: the counts of node and cell, which every core has a hand in,
+/// are not touched for each effect.
+#[derive(Debug)]
+struct Home {
+    node: Arc<Node>,
+    cell: Arc<Cell>,
 }
 
 #[derive(Debug)]
@@ -41,8 +48,7 @@ struct Parked {
 #[derive(Debug)]
 #[must_use = "an effect that is not ended comes back as maybe sent"]
 pub struct Effect {
-    node: Arc<Node>,
-    cell: Arc<Cell>,
+    home: Arc<Home>,
     inlet_idx: usize,
     seq: u64,
     after: After,
@@ -54,8 +60,7 @@ pub struct Effect {
 impl Effects {
     pub(crate) fn new(node: &Arc<Node>, cell: &Arc<Cell>) -> Self {
         Self {
-            node: Arc::clone(node),
-            cell: Arc::clone(cell),
+            home: Arc::new(Home { node: Arc::clone(node), cell: Arc::clone(cell) }),
             marks: node.watch_marks(),
             parked: VecDeque::new(),
             window: node.settings.effects_max,
@@ -68,7 +73,7 @@ impl Effects {
     /// How many effects may be taken and wait for the mark: what the endpoint could start now. 0 while its link is
     /// down, so that nothing is taken that cannot be sent; what was taken and not started is given back.
     pub fn set_window(&mut self, window: usize) {
-        self.window = window.min(self.node.settings.effects_max);
+        self.window = window.min(self.home.node.settings.effects_max);
         if self.window == 0 {
             self.give_back();
             self.set_idle(true);
@@ -78,27 +83,27 @@ impl Effects {
     /// The next effect, as soon as one may start. `None` when the rig has ended.
     pub async fn take(&mut self) -> Option<Effect> {
         loop {
-            if self.node.gauge.is_halted() {
+            if self.home.node.gauge.is_halted() {
                 return None;
             }
-            if self.node.gauge.is_settling() {
+            if self.home.node.gauge.is_settling() {
                 // What was not started stays on its wire, and is not maybe sent.
                 self.set_window(0);
             }
             let marks = self.marks.look();
-            if let Some(effect) = self.start_one(marks) {
+            if let Some(effect) = self.start_one(marks, &mut None) {
                 return Some(effect);
             }
             if self.take_more() {
                 continue;
             }
             if let Some(parked) = self.parked.front() {
-                self.node.demand(parked.needs);
+                self.home.node.demand(parked.needs);
             }
             tokio::select! {
                 biased;
                 () = self.marks.changed() => {}
-                () = self.cell.bell.heard() => {}
+                () = self.home.cell.bell.heard() => {}
             }
         }
     }
@@ -106,10 +111,12 @@ impl Effects {
     /// Waits for at least one effect and gives up to `max` that may start now. Empty when the rig has ended.
     pub async fn take_many(&mut self, max: usize) -> Vec<Effect> {
         let Some(first) = self.take().await else { return Vec::new() };
-        let mut effects = vec![first];
+        let mut effects = Vec::with_capacity(1 + self.parked.len().min(max));
+        effects.push(first);
         let marks = self.marks.get();
+        let mut now = None;
         while effects.len() < max {
-            match self.start_one(marks) {
+            match self.start_one(marks, &mut now) {
                 Some(effect) => effects.push(effect),
                 None => break,
             }
@@ -117,7 +124,8 @@ impl Effects {
         effects
     }
 
-    fn start_one(&mut self, marks: Marks) -> Option<Effect> {
+    /// `now` is the wall time of the batch: it is read for the first effect that expires, and not again for the others.
+    fn start_one(&mut self, marks: Marks, now: &mut Option<i64>) -> Option<Effect> {
         let is_early = mutants::is(Mutation::EffectBeforeMark);
         while self.parked.front().is_some_and(|parked| is_early || marks.cover(parked.needs)) {
             let parked = self.parked.pop_front()?;
@@ -126,8 +134,8 @@ impl Effects {
                 effect.end(Vec::new(), Vec::new());
             }
             // Maybe sent comes first: it is reported even past its expiry.
-            let is_expired = effect.msg.expires.is_some_and(|expires| expires < self.node.wall_ns());
-            if is_expired && !effect.is_maybe_sent {
+            let mut now = || *now.get_or_insert_with(|| self.home.node.wall_ns());
+            if !effect.is_maybe_sent && effect.msg.expires.is_some_and(|expires| expires < now()) {
                 effect.reject("expired");
                 continue;
             }
@@ -142,8 +150,7 @@ impl Effects {
             let flags = msg.flags.with(Flags::MAYBE_SENT);
             msg.set_flags(flags);
         }
-        let (node, cell) = (Arc::clone(&self.node), Arc::clone(&self.cell));
-        Effect { node, cell, inlet_idx: parked.inlet_idx, seq, after, is_maybe_sent, msg }
+        Effect { home: Arc::clone(&self.home), inlet_idx: parked.inlet_idx, seq, after, is_maybe_sent, msg }
     }
 
     /// Takes what is there, up to the window. False when there was nothing, or no room.
@@ -153,8 +160,8 @@ impl Effects {
         if room == 0 {
             return false;
         }
-        let cell = Arc::clone(&self.cell);
-        let inlets = &cell.wiring().inlets;
+        let home = Arc::clone(&self.home);
+        let inlets = &home.cell.wiring().inlets;
         let mut left = room;
         let mut needs = After::NOTHING;
         for offset in 0..inlets.len() {
@@ -163,14 +170,14 @@ impl Effects {
             if left == 0 || !queue.has_effects() {
                 continue;
             }
-            let gate = queue.spec.lane.is_standard().then(|| self.node.gate.enter());
-            let taken_in = self.node.after_now(queue.spec.lane);
+            let gate = queue.spec.lane.is_standard().then(|| self.home.node.gate.enter());
+            let taken_in = self.home.node.after_now(queue.spec.lane);
             let motion = queue.take_effects(left, &mut self.buffer);
             if gate.is_some() && !self.buffer.is_empty() {
-                self.node.note_dirty();
+                self.home.node.note_dirty();
             }
             drop(gate);
-            self.node.move_motion(motion);
+            self.home.node.move_motion(motion);
             left -= self.buffer.len();
             for effect in self.buffer.drain(..) {
                 let taken_in = if mutants::is(Mutation::CutBeforeTake) { After::NOTHING } else { taken_in };
@@ -184,7 +191,7 @@ impl Effects {
             return false;
         }
         if needs != After::NOTHING {
-            self.node.demand(needs);
+            self.home.node.demand(needs);
         }
         true
     }
@@ -194,23 +201,23 @@ impl Effects {
             return;
         }
         self.is_idle = is_idle;
-        for inlet in &self.cell.wiring().inlets {
-            self.node.move_motion(inlet.queue.set_idle(is_idle));
+        for inlet in &self.home.cell.wiring().inlets {
+            self.home.node.move_motion(inlet.queue.set_idle(is_idle));
         }
     }
 
     /// Certainly not started: they are not *maybe sent* when the next endpoint takes them.
     fn give_back(&mut self) {
-        for (inlet_idx, inlet) in self.cell.wiring().inlets.iter().enumerate() {
+        for (inlet_idx, inlet) in self.home.cell.wiring().inlets.iter().enumerate() {
             let seqs =
                 self.parked.iter().filter(|parked| parked.inlet_idx == inlet_idx).map(|parked| parked.effect.seq);
-            let gate = inlet.queue.spec.lane.is_standard().then(|| self.node.gate.enter());
+            let gate = inlet.queue.spec.lane.is_standard().then(|| self.home.node.gate.enter());
             let motion = inlet.queue.untake(seqs);
             if gate.is_some() {
-                self.node.note_dirty();
+                self.home.node.note_dirty();
             }
             drop(gate);
-            self.node.move_motion(motion);
+            self.home.node.move_motion(motion);
         }
         self.parked.clear();
     }
@@ -218,7 +225,7 @@ impl Effects {
 
 impl Drop for Effects {
     fn drop(&mut self) {
-        if !self.node.gauge.is_halted() {
+        if !self.home.node.gauge.is_halted() {
             self.give_back();
         }
         self.set_idle(true);
@@ -242,9 +249,9 @@ impl Effect {
     /// door, with the effect's message as `ref`, its trace and return address, and the flag *maybe sent*. Where no wire
     /// leaves that port, the message is a dead letter with that flag.
     pub fn unknown(self, reason: &str) {
-        let mut report = FluxMsg::new(self.msg.id, self.msg.trace, self.cell.entity, self.node.wall_ns());
-        let cause = Cause { input: self.msg.id, wire: self.queue().spec.number, gear: self.cell.number };
-        report.id = self.node.id_key.derive(cause, 0);
+        let mut report = FluxMsg::new(self.msg.id, self.msg.trace, self.home.cell.entity, self.home.node.wall_ns());
+        let cause = Cause { input: self.msg.id, wire: self.queue().spec.number, gear: self.home.cell.number };
+        report.id = self.home.node.id_key.derive(cause, 0);
         report.reference = Some(self.msg.id);
         report.return_to.clone_from(&self.msg.return_to);
         report.expires = self.msg.expires;
@@ -254,7 +261,7 @@ impl Effect {
         report.meta.set("fluxrig.outcome", "unknown");
         report.meta.set("fluxrig.reason", reason);
         let mut reports = Vec::new();
-        for wire in self.cell.outs(0) {
+        for wire in self.home.cell.outs(0) {
             let queue = wire.route(&report).spec.idx;
             reports.push(Send { queue, msg: report.clone(), after: self.after });
         }
@@ -278,39 +285,41 @@ impl Effect {
             None => (SmolStr::from(reason), SmolStr::from(reason)),
         };
         let note = Arc::new(DeadNote {
-            gear: self.cell.name.clone(),
+            gear: self.home.cell.name.clone(),
             wire: self.queue().spec.wire.clone(),
             reason: reason.into(),
             attempts: attempts + 1,
             first,
             last,
-            at_ns: self.node.wall_ns(),
+            at_ns: self.home.node.wall_ns(),
         });
-        self.end(vec![(self.node.redacted(msg), self.after, note)], Vec::new());
+        self.end(vec![(self.home.node.redacted(msg), self.after, note)], Vec::new());
     }
 
     /// Ends many effects that happened, with one commit per wire.
     pub fn done_all(effects: impl IntoIterator<Item = Effect>) {
         let mut effects = effects.into_iter().peekable();
         while let Some(first) = effects.next() {
-            let (node, cell, inlet_idx) = (Arc::clone(&first.node), Arc::clone(&first.cell), first.inlet_idx);
-            let queue = &cell.wiring().inlets[inlet_idx].queue;
+            let (home, inlet_idx) = (Arc::clone(&first.home), first.inlet_idx);
+            let queue = &home.cell.wiring().inlets[inlet_idx].queue;
+            let mut count = 0;
             let mut seqs = std::iter::once(first.seq)
-                .chain(std::iter::from_fn(|| effects.next_if(|next| next.inlet_idx == inlet_idx).map(|next| next.seq)));
-            node.end_effects(EffectEnd { queue, seqs: &mut seqs, dead: Vec::new(), reports: Vec::new() });
-            cell.count_handled(1);
+                .chain(std::iter::from_fn(|| effects.next_if(|next| next.inlet_idx == inlet_idx).map(|next| next.seq)))
+                .inspect(|_| count += 1);
+            home.node.end_effects(EffectEnd { queue, seqs: &mut seqs, dead: Vec::new(), reports: Vec::new() });
+            home.cell.count_handled(count);
         }
     }
 
     fn queue(&self) -> &Queue {
-        &self.cell.wiring().inlets[self.inlet_idx].queue
+        &self.home.cell.wiring().inlets[self.inlet_idx].queue
     }
 
     fn end(&self, dead: Vec<(FluxMsg, After, Arc<DeadNote>)>, reports: Vec<Send>) {
-        if self.queue().spec.lane == Lane::Turbo || !self.node.gauge.is_halted() {
+        if self.queue().spec.lane == Lane::Turbo || !self.home.node.gauge.is_halted() {
             let mut seqs = std::iter::once(self.seq);
-            self.node.end_effects(EffectEnd { queue: self.queue(), seqs: &mut seqs, dead, reports });
-            self.cell.count_handled(1);
+            self.home.node.end_effects(EffectEnd { queue: self.queue(), seqs: &mut seqs, dead, reports });
+            self.home.cell.count_handled(1);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! State and timers against dumb maps, through cuts, carries and recoveries.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -50,22 +52,22 @@ impl Model {
     fn step(&mut self, memory: &mut Memory, op: Op) {
         match op {
             Op::Put(key, value) => {
-                memory.apply([Change::Put(name(key), value.into())].into_iter());
+                memory.apply([Change::Put(name(key), value.into())].into_iter(), true);
                 self.view.keys.insert(name(key), value);
             }
             Op::Remove(key) => {
-                memory.apply([Change::Remove(name(key))].into_iter());
+                memory.apply([Change::Remove(name(key))].into_iter(), true);
                 self.view.keys.remove(&name(key));
             }
             Op::Timer(key, after) => {
                 let due = self.now + after;
-                memory.apply([Change::Timer(name(key), due)].into_iter());
-                let generation = memory.timers[&name(key)].generation;
+                memory.apply([Change::Timer(name(key), due)].into_iter(), true);
+                let generation = timer_of(memory, &name(key)).unwrap().generation;
                 assert!(self.generations.insert(generation), "generation {generation} comes twice");
                 self.view.timers.insert(name(key), (generation, due));
             }
             Op::Cancel(key) => {
-                memory.apply([Change::Cancel(name(key))].into_iter());
+                memory.apply([Change::Cancel(name(key))].into_iter(), true);
                 self.view.timers.remove(&name(key));
             }
             Op::Fire { is_stale } => self.fire(memory, is_stale),
@@ -76,7 +78,7 @@ impl Model {
                 }
             }
             Op::Fail(key) => {
-                let before = memory.timers.get(&name(key)).map(|timer| timer.attempts);
+                let before = timer_of(memory, &name(key)).map(|timer| timer.attempts);
                 let expected = before.map_or(u32::MAX, |before| before + 1);
                 assert_eq!(memory.note_timer_failure(&name(key)), expected);
             }
@@ -93,19 +95,19 @@ impl Model {
     fn fire(&mut self, memory: &mut Memory, is_stale: bool) {
         let mut due = Vec::new();
         memory.due(self.now, usize::MAX, &mut due);
-        let mut expected: Vec<(u64, SmolStr, u64)> =
-            self.view.timers.iter().map(|(key, timer)| (timer.1, key.clone(), timer.0)).collect();
+        let mut expected: Vec<(u64, u64, SmolStr)> =
+            self.view.timers.iter().map(|(key, timer)| (timer.1, timer.0, key.clone())).collect();
         expected.retain(|(at, ..)| *at <= self.now);
         expected.sort();
         let expected: Vec<(SmolStr, u64)> =
-            expected.into_iter().map(|(_, key, generation)| (key, generation)).collect();
+            expected.into_iter().map(|(_, generation, key)| (key, generation)).collect();
         assert_eq!(due, expected, "due timers, earliest first");
         let Some((key, generation)) = due.first() else { return };
         if is_stale {
-            assert!(!memory.fire(key, generation + 1_000_000));
+            assert!(!memory.fire(key, generation + 1_000_000, true));
         } else {
-            assert!(memory.fire(key, *generation));
-            assert!(!memory.fire(key, *generation), "once");
+            assert!(memory.fire(key, *generation, true));
+            assert!(!memory.fire(key, *generation, true), "once");
             self.view.timers.remove(key);
         }
     }
@@ -179,14 +181,22 @@ impl Model {
 
     fn compare(&self, memory: &Memory) {
         let keys: BTreeMap<SmolStr, u64> = memory.iter().map(|(key, value)| (key.clone(), int(value))).collect();
-        let timers = memory.timers.iter().map(|(key, timer)| (key.clone(), (timer.generation, timer.due_ns))).collect();
+        let timers = memory.slots.iter().flatten().filter_map(|slot| Some((slot.key.clone(), slot.timer?)));
+        let timers = timers.map(|(key, timer)| (key, (timer.generation, timer.due_ns))).collect();
         assert_eq!(View { keys, timers }, self.view);
         for (key, &value) in &self.view.keys {
             assert_eq!(memory.get(key), Some(&value.into()));
         }
         assert_eq!(memory.next_due_ns(), self.view.timers.values().map(|timer| timer.1).min());
-        assert_eq!(memory.due.len(), memory.timers.len());
+        assert_eq!(memory.due.len(), self.view.timers.len());
+        assert_eq!(memory.index.len() + memory.free.len(), memory.slots.len());
+        let spent = memory.slots.iter().flatten().filter(|slot| slot.is_spent()).count();
+        assert_eq!(spent, 0, "what is empty is given back");
     }
+}
+
+fn timer_of(memory: &Memory, key: &str) -> Option<Timer> {
+    memory.slot(memory.find(key)?)?.timer
 }
 
 fn int(value: &Value) -> u64 {
@@ -232,9 +242,9 @@ proptest! {
 #[test]
 fn a_timer_set_again_by_its_own_firing_stays() {
     let mut memory = Memory::default();
-    memory.apply([Change::Timer("t".into(), 5)].into_iter());
-    memory.apply([Change::Timer("t".into(), 9)].into_iter());
-    assert!(!memory.fire(&"t".into(), 1));
+    memory.apply([Change::Timer("t".into(), 5)].into_iter(), true);
+    memory.apply([Change::Timer("t".into(), 9)].into_iter(), true);
+    assert!(!memory.fire(&"t".into(), 1, true));
     assert_eq!(memory.next_due_ns(), Some(9));
 }
 
@@ -242,21 +252,58 @@ fn a_timer_set_again_by_its_own_firing_stays() {
 fn without_a_journal_generations_begin_anywhere() {
     let mut memory = Memory::default();
     memory.start_generations(1 << 40);
-    memory.apply([Change::Timer("t".into(), 5), Change::Cancel("t".into()), Change::Timer("t".into(), 5)].into_iter());
-    assert_eq!(memory.timers["t"].generation, (1 << 40) + 2);
+    memory.apply(
+        [Change::Timer("t".into(), 5), Change::Cancel("t".into()), Change::Timer("t".into(), 5)].into_iter(),
+        true,
+    );
+    assert_eq!(timer_of(&memory, "t").unwrap().generation, (1 << 40) + 2);
     memory.start_generations(3);
-    memory.apply([Change::Timer("t".into(), 5)].into_iter());
-    assert_eq!(memory.timers["t"].generation, (1 << 40) + 3, "never back");
+    memory.apply([Change::Timer("t".into(), 5)].into_iter(), true);
+    assert_eq!(timer_of(&memory, "t").unwrap().generation, (1 << 40) + 3, "never back");
 }
 
 #[test]
 fn nothing_changed_is_no_delta() {
     let mut memory = Memory::default();
     assert!(memory.cut(NUMBER, 1, 1).is_none());
-    memory.apply([Change::Put("k".into(), 1_u64.into())].into_iter());
+    memory.apply([Change::Put("k".into(), 1_u64.into())].into_iter(), true);
     assert!(memory.cut(NUMBER, 1, 1).is_some());
     assert!(memory.cut(NUMBER, 1, 1).is_none());
     memory.postpone(&"none".into(), 7);
-    assert!(!memory.fire(&"none".into(), 1));
+    assert!(!memory.fire(&"none".into(), 1, true));
     assert!(memory.cut(NUMBER, 1, 1).is_none());
+}
+
+/// In a rig without a journal nobody ever asks what changed.
+#[test]
+fn without_a_journal_nothing_is_kept_of_what_has_gone() {
+    let mut memory = Memory::default();
+    for round in 0..1000_u64 {
+        let key = SmolStr::from(format!("key {round}"));
+        memory.apply([Change::Put(key.clone(), round.into()), Change::Timer(key.clone(), round)].into_iter(), false);
+        memory.apply([Change::Remove(key.clone())].into_iter(), false);
+        match round % 2 {
+            0 => memory.apply([Change::Cancel(key)].into_iter(), false),
+            _ => assert!(memory.fire(&key, round + 1, false)),
+        }
+    }
+    assert_eq!((memory.slots.len(), memory.index.len(), memory.due.len(), memory.changed.len()), (1, 0, 0, 0));
+}
+
+/// The journal is told the end of what it knows, and of nothing else.
+#[test]
+fn what_comes_and_goes_between_two_cuts_is_not_said() {
+    let mut memory = Memory::default();
+    let put = || Change::Put("k".into(), 1_u64.into());
+    memory.apply([put(), Change::Timer("k".into(), 5)].into_iter(), true);
+    memory.apply([Change::Remove("k".into()), Change::Cancel("k".into())].into_iter(), true);
+    let delta = memory.cut(NUMBER, 1, 1).unwrap();
+    assert_eq!((delta.keys, delta.timers, delta.generation), (vec![], vec![], 1));
+    memory.apply([put()].into_iter(), true);
+    assert_eq!(memory.cut(NUMBER, 1, 1).unwrap().keys.len(), 1);
+    // It is gone, there again and gone: the journal knew one.
+    memory.apply([Change::Remove("k".into()), put(), Change::Remove("k".into())].into_iter(), true);
+    assert_eq!(memory.cut(NUMBER, 1, 1).unwrap().keys, [("k".into(), None)]);
+    memory.apply([Change::Remove("k".into())].into_iter(), true);
+    assert_eq!(memory.cut(NUMBER, 1, 1).unwrap().keys, []);
 }

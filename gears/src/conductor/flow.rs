@@ -143,8 +143,8 @@ impl Conductor {
         out.put(name.clone(), record.clone());
         out.timer(name.clone(), timeout);
         table.insert_open(key, OpenSlot { record, expires, destination: Some(destination) });
-        msg.expires = Some(expires);
-        msg.meta.set(SmolStr::new_static(KEY), name.clone());
+        msg.set_expires(Some(expires));
+        msg.set_meta(SmolStr::new_static(KEY), name.clone());
         table.unproven = Some((key, name));
         table.counts.peers[destination].sent.add(1);
         out.emit_on(&self.destinations[destination].name, msg);
@@ -217,9 +217,9 @@ impl Conductor {
         if let Some(idx) = slot.destination {
             table.counts.peers[idx].answered.add(1);
         }
-        msg.reference = Some(asker.id);
-        msg.trace = asker.trace;
-        msg.return_to = asker.return_to;
+        msg.set_reference(Some(asker.id));
+        msg.set_trace(asker.trace);
+        msg.set_return_to(asker.return_to);
         out.emit(msg);
     }
 

@@ -1,6 +1,8 @@
 //! The correlation key: what a request and its reply have in common, as 128 bits of a hash.
 //! Each part goes in with its type and length, so that no two lists of fields read the same.
 
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+
 use fluxrig_actors::prelude::*;
 use fluxrig_actors::protocol::SmolStr;
 
@@ -11,8 +13,60 @@ use crate::map::place::Place;
 pub(super) type Mti = [u8; 4];
 
 /// Names one transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key(u128);
+
+/// One word of it, all that a table mixes in: the bits of a hash are as good as any that could be made of them.
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0 as u64);
+    }
+}
+
+/// Places keys in a table: multiplied with a number of its own, so that nobody outside can choose keys of one place.
+#[derive(Clone, Debug)]
+pub(super) struct KeyHash {
+    seed: u64,
+}
+
+/// The place of one key.
+pub(super) struct KeyHasher {
+    seed: u64,
+    place: u64,
+}
+
+impl Default for KeyHash {
+    fn default() -> Self {
+        // Odd, so never zero, with which all places would be one.
+        Self { seed: RandomState::new().hash_one(0_u64) | 1 }
+    }
+}
+
+impl BuildHasher for KeyHash {
+    type Hasher = KeyHasher;
+
+    fn build_hasher(&self) -> KeyHasher {
+        KeyHasher { seed: self.seed, place: 0 }
+    }
+}
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        // Both halves of the product: a table looks at the lowest bits and at the highest.
+        let product = u128::from(self.place ^ word) * u128::from(self.seed);
+        self.place = product as u64 ^ (product >> 64) as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.place
+    }
+}
 
 /// The digits of [`Key::text`]: six bits each.
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -60,15 +114,16 @@ impl Key {
 
     /// Its name in the durable state, for timers and in `meta["conductor.key"]`.
     pub(super) fn text(self) -> SmolStr {
-        let bytes = self.0.to_le_bytes();
+        // Ten digits are sixty bits, which one register holds; the last two are what is left over.
         let mut text = [0; TEXT_BYTES];
-        // Three bytes are four digits; the last byte is two.
-        for (digits, bytes) in text.chunks_mut(4).zip(bytes.chunks(3)) {
-            let mut bits = bytes.iter().rev().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte));
+        let mut left = self.0;
+        for digits in text.chunks_mut(10) {
+            let mut bits = left as u64;
             for digit in digits {
                 *digit = DIGITS[(bits & 63) as usize];
                 bits >>= 6;
             }
+            left >>= 60;
         }
         SmolStr::new_inline(std::str::from_utf8(&text).expect("the digits are ASCII"))
     }

@@ -157,7 +157,8 @@ pub(super) struct Opening<'a> {
 /// The bytes of an open request.
 pub(super) fn open(opening: &Opening<'_>, places: &Places) -> Blob {
     let Opening { msg, seen, mti, expires, destination } = opening;
-    let mut bytes = Vec::with_capacity(192);
+    // What the usual request keeps; it lives until the answer.
+    let mut bytes = Vec::with_capacity(384);
     bytes.push(OPEN);
     bytes.extend_from_slice(&msg.id.0);
     bytes.extend_from_slice(&msg.trace.trace_id);

@@ -1,18 +1,19 @@
 //! What a conductor remembers: open requests and ended ones by their key, the destinations, and what it counts.
 //! All of it is bounded, and whatever is durable can be read back from the records.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
 use fluxrig_actors::protocol::{Blob, SmolStr};
 use fluxrig_actors::{Tallies, Tally};
 
-use super::key::Key;
+use super::key::{Key, KeyHash};
 use super::route::Peer;
 
 /// What a conductor remembers between messages.
 #[derive(Debug, Default)]
 pub struct Table {
-    slots: HashMap<Key, Slot>,
+    slots: HashMap<Key, Slot, KeyHash>,
     /// Keys of ended transactions, oldest first. One whose transaction was opened anew is skipped when its turn comes.
     ended: VecDeque<(i64, Key)>,
     open: usize,
@@ -78,16 +79,13 @@ impl Table {
 
     /// Takes out an open request.
     pub(super) fn take_open(&mut self, key: Key) -> Option<OpenSlot> {
-        match self.slots.remove(&key)? {
-            Slot::Open(slot) => {
-                self.close(&slot);
-                Some(slot)
-            }
-            done @ Slot::Done(_) => {
-                self.slots.insert(key, done);
-                None
-            }
+        let Entry::Occupied(found) = self.slots.entry(key) else { return None };
+        if matches!(found.get(), Slot::Done(_)) {
+            return None;
         }
+        let Slot::Open(slot) = found.remove() else { return None };
+        self.close(&slot);
+        Some(slot)
     }
 
     fn close(&mut self, slot: &OpenSlot) {
@@ -117,10 +115,10 @@ impl Table {
             return None;
         }
         self.ended.pop_front();
-        match self.slots.get(&key) {
-            Some(Slot::Done(slot)) if slot.at == at => {
-                let is_durable = slot.is_durable;
-                self.slots.remove(&key);
+        // Found once: what is forgotten is what was not looked at for the longest time, so finding it is what costs.
+        match self.slots.entry(key) {
+            Entry::Occupied(found) if matches!(found.get(), Slot::Done(slot) if slot.at == at) => {
+                let is_durable = matches!(found.remove(), Slot::Done(slot) if slot.is_durable);
                 Some(is_durable.then_some(key))
             }
             _ => Some(None),

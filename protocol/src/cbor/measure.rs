@@ -59,6 +59,19 @@ impl Memo {
         *self.0.get_mut() = 0;
     }
 
+    /// A part of the content that took `old` bytes was replaced by one of this measure. The other extents only rise: a
+    /// part whose depth, entries or keys may have been the largest is not replaced this way.
+    pub(crate) fn replace(&mut self, old: usize, new: Measure) {
+        let Some(mut known) = self.get() else { return };
+        if known.bytes == (1 << Self::BYTES.1) - 1 {
+            // More than can be said, so what is left of it is not known.
+            return self.forget();
+        }
+        known.bytes -= old;
+        known.add(new);
+        *self = Self::of(known);
+    }
+
     fn pack(measure: Measure) -> u64 {
         let part = |(shift, bits): (u32, u32), extent: usize| (extent as u64).min((1 << bits) - 1) << shift;
         Self::TAKEN
@@ -108,6 +121,28 @@ impl Measure {
             self.key(key);
             self.value(value, depth);
         }
+    }
+
+    /// What a string takes with its head.
+    pub(crate) fn of_string(len: usize) -> Self {
+        let mut measure = Self::default();
+        measure.string(len);
+        measure
+    }
+
+    /// The head of a meta of so many entries.
+    pub(crate) fn of_meta(entries: usize) -> Self {
+        let mut measure = Self::default();
+        measure.open_map(entries, 1);
+        measure
+    }
+
+    /// The same with one of its entries.
+    pub(crate) fn of_meta_entry(key_len: usize, text_len: usize, entries: usize) -> Self {
+        let mut measure = Self { key_bytes: key_len, ..Self::of_meta(entries) };
+        measure.string(key_len);
+        measure.string(text_len);
+        measure
     }
 
     /// `depth` is the number of maps and arrays around the value.

@@ -282,3 +282,33 @@ fn fields_of_later_versions_are_within_limits_too() {
 fn a_message_stays_small() {
     assert!(size_of::<super::Inner>() <= 416, "{} bytes", size_of::<super::Inner>());
 }
+
+/// Each setter leaves behind what a walk over the whole content would find.
+#[test]
+fn setters_keep_the_measure_as_a_walk_would_take_it() {
+    type Step = (&'static str, fn(&mut FluxMsg));
+    let long = || SmolStr::from("x".repeat(300));
+    let steps: [Step; 10] = [
+        ("reference", |msg| msg.set_reference(Some(FluxId([7; 16])))),
+        ("trace", |msg| msg.set_trace(Trace { flags: 1, ..Trace::default() })),
+        ("expires", |msg| msg.set_expires(Some(i64::MAX))),
+        ("return", |msg| msg.set_return_to(Some(Bytes::from_static(&[1; 24])))),
+        ("another return", |msg| msg.set_return_to(Some(Bytes::from_static(&[1; 23])))),
+        ("no return", |msg| msg.set_return_to(None)),
+        ("meta", |msg| msg.set_meta("a key that is longer than any other", "")),
+        ("meta again", |msg| msg.set_meta("a key that is longer than any other", "x".repeat(300))),
+        ("meta once more", |msg| msg.set_meta("a key that is longer than any other", "y")),
+        ("many", |msg| (0..30).for_each(|idx| msg.set_meta(format!("k{idx}"), "text"))),
+    ];
+    for mut msg in [msg(), FluxMsg::new(FluxId::NIL, Trace::default(), EntityId::NIL, 0)] {
+        msg.data.insert_key("long", long());
+        msg.content_bytes();
+        for (name, step) in steps {
+            let before = FluxMsg::from((*msg).clone());
+            msg.encoded(&Limits::default()).unwrap();
+            step(&mut msg);
+            assert_eq!(msg.0.measured.get(), Some(msg.0.body.measure()), "{name}");
+            assert!(msg != before && msg.0.encoded.get().is_none(), "{name}");
+        }
+    }
+}
