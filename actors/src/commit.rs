@@ -77,15 +77,15 @@ impl Node {
         }
         let mut gate = lane.is_standard().then(|| self.gate.enter());
         let now = self.after_now(lane);
-        let mut motion = 0;
+        // First what comes, then what goes: doors look at queues in the middle of this, and must see no room that is taken.
+        let touched = &mut batch.touched;
+        let mut motion = self.push_runs(&mut batch.sends, now, now_ns, |idx| touched.push(idx));
         if let Some(acks) = acks {
             motion += acks.queue.ack_front(acks.first_seq, acks.count, gone);
         }
         if let Some(failure) = failure {
             motion += failure.queue.fail_front(failure.seq, failure.error, failure.until_ns, failure.is_counted);
         }
-        let touched = &mut batch.touched;
-        motion += self.push_runs(&mut batch.sends, now, now_ns, |idx| touched.push(idx));
         if !batch.changes.is_empty() || !fired.is_empty() || after != After::NOTHING {
             if mutants::is(Mutation::SkipGateForState) {
                 gate = None;
@@ -205,9 +205,9 @@ impl Node {
         let mut gone = Vec::new();
         let gate = lane.is_standard().then(|| self.gate.enter());
         let now = self.after_now(lane);
-        let mut motion = queue.ack_effects(seqs, &mut gone);
         let mut rung = smallvec::SmallVec::<[usize; 4]>::new();
-        motion += self.push_runs(&mut reports, now, now_ns, |idx| rung.push(idx));
+        let mut motion = self.push_runs(&mut reports, now, now_ns, |idx| rung.push(idx));
+        motion += queue.ack_effects(seqs, &mut gone);
         if !dead.is_empty() {
             let dead = dead.into_iter().map(|(msg, after, note)| (msg, after.max(now), note)).collect();
             self.bury(dead, now_ns);

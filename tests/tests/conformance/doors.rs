@@ -5,13 +5,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fluxrig_actors::prelude::*;
-use fluxrig_actors::{Closed, Refused};
+use fluxrig_actors::{Admission, Closed, Refused, RunningRig};
 
 use crate::parts::{Func, Hand, Pass, Sink, number, numbered, once, push, push_beside};
 use crate::stage::{Stage, settings, until_eq, until_true};
 
 fn tiny(stage: &Stage, capacity: usize) -> WireOptions {
     WireOptions { capacity, ..stage.wire() }
+}
+
+/// Waits until nothing more gets into the second wire, which holds `capacity` at least. Returns what it holds.
+/// A look at depths may fall into a commit, which has acked on one wire and not yet emitted on the next.
+async fn until_full(rig: &RunningRig, door: &Admission, capacity: usize) -> usize {
+    until_true("the last wire is full, and the door closed", || {
+        !door.is_open() && rig.wires()[0].depth == 0 && rig.wires()[1].depth >= capacity
+    })
+    .await;
+    rig.wires()[1].depth
 }
 
 pub(crate) async fn capacity(stage: Arc<Stage>) {
@@ -30,10 +40,8 @@ pub(crate) async fn capacity(stage: Arc<Stage>) {
     // Nobody takes: the source stops, and what is inside stays bounded.
     let source = push_beside(&io, 0..500);
     let door = io.door();
-    until_eq("what came in has come through", 0, || rig.wires()[0].depth).await;
-    until_true("the door is closed", || !door.is_open() && rig.wires()[0].depth == 0).await;
-    let inside = rig.wires()[1].depth;
-    assert!((8..=17).contains(&inside), "{inside} inside");
+    let inside = until_full(&rig, &door, 8).await;
+    assert!((8..=16).contains(&inside), "{inside} inside");
     assert!(once(door.open()).await.is_none(), "a source waits");
     assert!(!source.is_finished());
     // One by one: it opens again, and closes again.
@@ -43,7 +51,7 @@ pub(crate) async fn capacity(stage: Arc<Stage>) {
         assert_eq!(number(&effect.msg), expected, "in order");
         // Each wire for itself: between two looks a message may pass from one to the next and be counted twice.
         let fullest = rig.wires().iter().map(|wire| wire.depth).max().unwrap_or(0);
-        assert!(fullest <= 17, "{fullest} on one wire");
+        assert!(fullest <= 16, "{fullest} on one wire");
         effect.done();
     }
     assert_eq!(source.await.unwrap(), 500);
@@ -70,9 +78,8 @@ pub(crate) async fn overshoot(stage: Arc<Stage>) {
         .unwrap();
     let io = source.io().await;
     let pushed = push_beside(&io, 0..100);
-    until_true("the door is closed", || !io.door().is_open() && rig.wires()[0].depth == 0).await;
+    let inside = until_full(&rig, &io.door(), 10).await;
     // Full, and by no more than what was already inside, times what each may emit.
-    let inside = rig.wires()[1].depth;
     assert!((10..=10 + 50 * (4 + 1)).contains(&inside), "{inside} inside");
     let mut effects = consumer.io().await.effects();
     for _ in 0..100 * 50 {
