@@ -174,6 +174,11 @@ pub enum RigError {
     /// A group was written by something that this version does not understand.
     #[error("journal: {0}")]
     Record(String),
+    /// Messages or state under a number that no record names.
+    #[error(
+        "journal: found messages or state under number {0}, which no record names, expected a name for each number; remedy: nothing was taken away; `fluxrig journal verify` shows what is there, start from a copy of the journal that is whole"
+    )]
+    Nameless(u32),
     /// Messages or state of gears that this rig does not have.
     #[error(
         "journal: found {0}, expected only what this rig has; remedy: bring those gears back, or start with orphans sent to the dead-letter wire (`--orphans dlq`)"

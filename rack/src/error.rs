@@ -124,7 +124,7 @@ fn rig_code(error: &RigError) -> u8 {
         RigError::Directory(_) => exit::DATA_DIR,
         RigError::Open(error) => open_code(error),
         RigError::Storage(error) => storage_code(error),
-        RigError::Record(_) => exit::DAMAGED,
+        RigError::Record(_) | RigError::Nameless(_) => exit::DAMAGED,
         RigError::Start(error) if with_causes(error).contains(ADDRESS_IN_USE) => exit::ADDRESS_IN_USE,
         _ => exit::FAILED,
     }

@@ -55,6 +55,14 @@ impl Image {
         record::decode(body, |delta| self.delta(delta, at))
     }
 
+    /// The lowest number that owns something and that no record names: its messages would be nobody's, and a new name
+    /// could be given the same number.
+    pub(crate) fn nameless(&self) -> Option<u32> {
+        let wires = self.wires.iter().filter(|(_, wire)| !wire.live.is_empty()).map(|(number, _)| number);
+        let gears = self.gears.iter().filter(|(_, gear)| !gear.keys.is_empty() || !gear.timers.is_empty());
+        wires.chain(gears.map(|(number, _)| number)).filter(|number| !self.names.contains_key(number)).min().copied()
+    }
+
     fn delta(&mut self, delta: Delta, at: GroupAt) {
         let clock = delta.clock;
         self.epoch = self.epoch.max(clock.epoch);

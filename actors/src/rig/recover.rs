@@ -69,6 +69,9 @@ pub(crate) async fn open_journal(options: &JournalOptions, world: &dyn World) ->
         flushed = epoch;
         image.apply(&unproven, at)?;
     }
+    if let Some(number) = image.nameless() {
+        return Err(RigError::Nameless(number));
+    }
     let unclean_starts = image.unclean_starts;
     let oldest = recovery.oldest.max(1);
     Ok(Opened { storage, image, oldest, births: BTreeMap::new(), epoch, flushed, unclean_starts, begun_in: 0 })

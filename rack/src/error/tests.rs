@@ -36,6 +36,7 @@ fn each_error_has_its_code() {
     check(&RackError::Rig(OpenError::Locked { dir: dir(), holder }.into()), 73, "process 7 on `h`");
     check(&RackError::Rig(OpenError::Damaged(damage).into()), 65, "journal verify");
     check(&RackError::Rig(RigError::Orphans("1 message".into())), 78, "--orphans dlq");
+    check(&RackError::Rig(RigError::Nameless(7)), 65, "verify");
     check(&RackError::Rig(RigError::Directory(io(io::ErrorKind::PermissionDenied))), 73, "writable");
     check(&RackError::Ended { reason: "shutdown".into() }, 1, "shutdown");
     check(&RackChoice::Unnamed { listed: "`a`, `b`".into() }.into(), 2, "--rack");

@@ -173,3 +173,21 @@ fn the_last_count_of_unclean_starts_counts() {
     assert_eq!(check(&[starts(Some(2)), starts(None)]).unclean_starts, 2);
     assert_eq!(check(&[starts(Some(2)), starts(Some(0))]).unclean_starts, 0);
 }
+
+#[test]
+fn what_owns_something_has_a_name() {
+    let name = NameRecord {
+        number: WIRE,
+        kind: Kind::Wire,
+        scenario: "s".into(),
+        name: "a.out->b.in".into(),
+        variant: "".into(),
+        incarnation: 1,
+    };
+    let named = Delta { names: vec![name], ..Delta::default() };
+    let timer = TimerRecord { generation: 1, left_ns: 5 };
+    assert_eq!(check(&[wire(vec![birth(1)])]).nameless(), Some(WIRE));
+    assert_eq!(check(&[named.clone(), wire(vec![birth(1)])]).nameless(), None);
+    assert_eq!(check(&[wire(vec![birth(1)]), acks(vec![(1, 2)])]).nameless(), None, "nothing is left that needs one");
+    assert_eq!(check(&[named, gear(1, vec![("t".into(), Some(timer))])]).nameless(), Some(GEAR));
+}
