@@ -24,6 +24,7 @@ mod memory;
 mod node;
 mod retained;
 mod tally;
+mod tap;
 
 mod endpoint_actor;
 mod gear_actor;
@@ -52,6 +53,7 @@ pub use rig::{
     RunningRig, WireView,
 };
 pub use tally::{Tallies, Tally};
+pub use tap::{Tap, TapError, Tapped};
 pub use wire::{Lane, Redelivery, Retention, WireOptions};
 
 pub use fluxrig_protocol as protocol;

@@ -21,7 +21,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// A running rig. Dropping it does not stop it: call [`RunningRig::stop`].
 pub struct RunningRig {
     pub(super) name: SmolStr,
-    pub(super) node: Arc<Node>,
+    pub(crate) node: Arc<Node>,
     root: SupervisorRef,
     control: Option<Arc<Control>>,
     pub(super) reader: Option<Arc<dyn Reader>>,
@@ -297,6 +297,7 @@ impl RunningRig {
         for cell in &self.node.cells {
             cell.silence();
         }
+        self.node.queues.iter().for_each(|queue| queue.untap());
     }
 }
 

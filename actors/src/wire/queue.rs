@@ -14,6 +14,7 @@ use crate::door::Door;
 use crate::journal::SegmentId;
 use crate::node::Redactor;
 use crate::retained::Retained;
+use crate::tap::{TAPS_MAX, TapEnd};
 
 mod delta;
 mod effects;
@@ -54,6 +55,8 @@ pub(crate) struct Queue {
     /// Rung when bodies must be read back.
     pub(crate) pager: Arc<Bell>,
     passed: AtomicU64,
+    is_tapped: AtomicBool,
+    taps: Mutex<Vec<TapEnd>>,
 }
 
 #[derive(Debug, Default)]
@@ -132,6 +135,8 @@ impl Queue {
             doors: Mutex::default(),
             pager,
             passed: AtomicU64::new(0),
+            is_tapped: AtomicBool::new(false),
+            taps: Mutex::default(),
         }
     }
 
@@ -186,10 +191,43 @@ impl Queue {
             });
         }
         let count = inner.entries.len() - before;
+        if self.is_tapped.load(Ordering::Relaxed) {
+            self.show(inner.entries.range(before..));
+        }
         inner.waiting += count;
         self.len.fetch_add(count, Ordering::Relaxed);
         self.touch();
         if inner.is_idle { 0 } else { count as Motion }
+    }
+
+    /// Adds a tap; false when there are too many.
+    pub(crate) fn tap(&self, tap: TapEnd) -> bool {
+        let mut taps = self.taps.lock().expect("nothing panics while it is held");
+        taps.retain(TapEnd::is_open);
+        if taps.len() == TAPS_MAX {
+            return false;
+        }
+        taps.push(tap);
+        self.is_tapped.store(true, Ordering::Relaxed);
+        true
+    }
+
+    /// Ends every tap.
+    pub(crate) fn untap(&self) {
+        self.taps.lock().expect("nothing panics while it is held").clear();
+        self.is_tapped.store(false, Ordering::Relaxed);
+    }
+
+    fn show<'a>(&self, entries: impl Iterator<Item = &'a Entry>) {
+        let mut taps = self.taps.lock().expect("nothing panics while it is held");
+        taps.retain(TapEnd::is_open);
+        for entry in entries {
+            let Body::Here(msg) = &entry.body else { continue };
+            taps.iter().for_each(|tap| tap.show(entry.seq, msg));
+        }
+        if taps.is_empty() {
+            self.is_tapped.store(false, Ordering::Relaxed);
+        }
     }
 
     fn touch(&self) {

@@ -1,11 +1,12 @@
 //! Messages on their way: order, copies, joins, sizes, limits, backlogs longer than memory.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use fluxrig_actors::prelude::*;
-use fluxrig_actors::{Refused, RunningRig};
+use fluxrig_actors::{Refused, RunningRig, TapError};
 
-use crate::parts::{Act, Func, Hand, Pass, Sink, numbered, push};
+use crate::parts::{Act, Func, Hand, Pass, Sink, number, numbered, push};
 use crate::stage::{End, Stage, settings, tireless, until, until_eq};
 
 /// A source in hand, one gear, a sink.
@@ -60,6 +61,45 @@ pub(crate) async fn fan_out(stage: Arc<Stage>) {
     }
     assert_eq!(sinks[0].ids(), sinks[1].ids(), "copies are one message");
     stage.stop(rig).await;
+}
+
+pub(crate) async fn taps(stage: Arc<Stage>) {
+    const ALL: NonZeroU64 = NonZeroU64::MIN;
+    let (source, sink) = (Hand::source(), Sink::new());
+    let rig = stage
+        .rig("taps")
+        .endpoint("source", source.clone())
+        .gear("gear", Pass)
+        .endpoint("sink", sink.clone())
+        .wire_with("source", "gear", stage.wire())
+        .wire_with("gear", "sink", stage.wire())
+        .start()
+        .await
+        .unwrap();
+    let near = Some("gear.out->sink.in".to_owned());
+    let unknown = TapError::NoWire { pattern: "gear.out->sing.in".into(), near };
+    assert_eq!(rig.tap("gear.out->sing.in", ALL).unwrap_err(), unknown);
+    let mut all = rig.tap("*->sink.in", ALL).unwrap();
+    let mut some = rig.tap("*", NonZeroU64::new(10).unwrap()).unwrap();
+    // Nobody looks at this one, and nobody waits for it.
+    let lagging = rig.tap("*", ALL).unwrap();
+    push(&source.io().await, 0..1000).await;
+    let mut seen = Vec::new();
+    while seen.len() as u64 + all.missed() < 1000 {
+        let tapped = all.next().await.unwrap();
+        assert_eq!(tapped.wire, "gear.out->sink.in");
+        seen.push(number(&tapped.msg));
+    }
+    assert!(seen.is_sorted() && !seen.is_empty(), "in the order of the wire");
+    for _ in 0..20 {
+        assert!(some.next().await.unwrap().seq.is_multiple_of(10));
+    }
+    until_eq("all arrive", (0..1000).collect(), || sink.numbers()).await;
+    assert_eq!(lagging.missed(), 2 * 1000 - 256, "bounded, and counted");
+    drop((all, lagging));
+    push(&source.io().await, 1000..1001).await;
+    stage.stop(rig).await;
+    while some.next().await.is_some() {}
 }
 
 pub(crate) async fn fan_in(stage: Arc<Stage>) {

@@ -35,6 +35,7 @@ conformance! {
     flow {
         order,
         fan_out,
+        taps,
         fan_in,
         large_messages,
         too_large_at_the_door,
