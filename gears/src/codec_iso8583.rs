@@ -2,7 +2,7 @@
 //! The specification is read when the gear is built, so a wrong one is a mistake of the configuration.
 
 use fluxrig_actors::prelude::*;
-use fluxrig_actors::protocol::{Body, SmolStr};
+use fluxrig_actors::protocol::SmolStr;
 
 use crate::iso8583::{FIELDS, MTI, SENSITIVE, Spec};
 
@@ -89,15 +89,16 @@ impl Codec {
             ));
         };
         let decoded = self.spec.decode(raw).map_err(|error| GearError::reject(error.to_string()))?;
-        let body: &mut Body = msg;
-        body.meta.set(SmolStr::new_static(MTI), decoded.mti);
-        if let Some(marked) = self.spec.marked() {
-            body.meta.set(SmolStr::new_static(SENSITIVE), marked.clone());
-        }
-        body.data.insert_key(SmolStr::new_static(FIELDS), decoded.fields);
+        // Each of these keeps what is known of the message's size: else all fields were counted again at the emit. The
+        // bytes go first, so that the copy which the first change makes is one without them.
         if !self.keep_raw {
-            body.raw = None;
+            msg.set_raw(None);
         }
+        msg.set_meta(SmolStr::new_static(MTI), decoded.mti);
+        if let Some(marked) = self.spec.marked() {
+            msg.set_meta(SmolStr::new_static(SENSITIVE), marked.clone());
+        }
+        msg.set_data(SmolStr::new_static(FIELDS), decoded.fields);
         Ok(())
     }
 
@@ -109,10 +110,9 @@ impl Codec {
         };
         let mti = msg.meta.get(MTI).unwrap_or_default();
         let raw = self.spec.encode(mti, fields).map_err(|error| GearError::reject(error.to_string()))?;
-        let body: &mut Body = msg;
-        body.raw = Some(raw.into());
+        msg.set_raw(Some(raw.into()));
         if !self.keep_fields {
-            body.data.remove_key(FIELDS);
+            msg.data.remove_key(FIELDS);
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ mod charset;
 mod decode;
 mod encode;
 mod error;
+mod hex;
 mod mti;
 mod privacy;
 mod read;

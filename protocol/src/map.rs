@@ -162,7 +162,7 @@ impl Map {
     }
 
     /// All entries, in the order in which they are encoded: shorter keys first.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &Value)> + ExactSizeIterator {
         self.entries().iter().map(|(key, value)| (key.as_str(), value))
     }
 
@@ -197,7 +197,7 @@ impl Map {
     /// The first error of `fill`.
     #[inline]
     pub fn try_fill<E>(count: usize, mut fill: impl FnMut(Entry<'_>) -> Result<(), E>) -> Result<Self, E> {
-        let mut entries = Vec::new();
+        let mut entries = Vec::with_capacity(count);
         entries.resize_with(count, || (SmolStr::new_static(""), Value::Null));
         for (key, value) in &mut entries {
             fill(Entry { key, value })?;
@@ -214,7 +214,7 @@ pub struct Entry<'a> {
 
 impl Entry<'_> {
     /// Puts a text under a key that is known when the program is written.
-    #[inline]
+    #[inline(always)]
     pub fn text(self, key: &'static str, text: &str) {
         // A text of a known length is put together in registers and written once, to where it stays. Of an unknown
         // length it would be written in parts and read again at once as a whole, for which the processor waits.

@@ -19,7 +19,7 @@ pub use encode::EncodeError;
 pub use unknown::Unknown;
 
 use crate::{
-    EntityId, FluxId, LimitError, Limits, Map, Meta, Trace,
+    EntityId, FluxId, LimitError, Limits, Map, Meta, Trace, Value,
     cbor::{Measure, Memo},
     value::Extent,
 };
@@ -111,11 +111,15 @@ impl Body {
 
     /// A copy whose hops are moved as one block and not one by one: this is done at nearly every hop.
     fn copied(&self) -> Self {
+        self.copied_with(self.raw.clone())
+    }
+
+    fn copied_with(&self, raw: Option<Bytes>) -> Self {
         Self {
             path: Path::from_slice(&self.path),
             meta: self.meta.clone(),
             data: self.data.clone(),
-            raw: self.raw.clone(),
+            raw,
             return_to: self.return_to.clone(),
             unknown: self.unknown.clone(),
             ..*self
@@ -212,6 +216,42 @@ impl FluxMsg {
         let inner = self.inner();
         let old = std::mem::replace(&mut inner.body.return_to, return_to);
         inner.measured.replace(old.map_or(0, |bytes| Measure::of_string(bytes.len()).bytes), new);
+    }
+
+    /// Changes the bytes it was read from. What is known about the rest of the content stays known.
+    pub fn set_raw(&mut self, raw: Option<Bytes>) {
+        let bytes =
+            |raw: &Option<Bytes>| raw.as_ref().map_or_else(Measure::default, |raw| Measure::of_string(raw.len()));
+        let (old, new) = (bytes(&self.raw).bytes, bytes(&raw));
+        if Arc::get_mut(&mut self.0).is_some() {
+            self.inner().body.raw = raw;
+        } else {
+            // The first copy of bytes that were never shared costs an allocation, so the old ones are not copied.
+            let (body, measured) = (self.0.body.copied_with(raw), self.0.measured.clone());
+            self.0 = Arc::new(Inner { body, encoded: OnceLock::new(), measured });
+        }
+        self.inner().measured.replace(old, new);
+    }
+
+    /// Puts a value under a key of the first level of `data`. What is known about the rest of the content stays known,
+    /// unless a map or an array stood there: nobody knows whether another one is as deep.
+    pub fn set_data(&mut self, key: impl Into<SmolStr>, value: impl Into<Value>) {
+        let (key, value): (SmolStr, Value) = (key.into(), value.into());
+        let inner = self.inner();
+        let data = &mut inner.body.data;
+        if inner.measured.get().is_none() || matches!(data.get_key(&key), Some(Value::Map(_) | Value::Array(_))) {
+            inner.measured.forget();
+            data.insert_key(key, value);
+            return;
+        }
+        let mut old = Measure::of_meta(data.len()).bytes;
+        let mut new = Measure::of_entry(&key, &value, 1);
+        if let Some(value) = data.get_key(&key) {
+            old += Measure::of_entry(&key, value, 1).bytes;
+        }
+        data.insert_key(key, value);
+        new.add(Measure::of_meta(data.len()));
+        inner.measured.replace(old, new);
     }
 
     /// Puts a text into `meta`. What is known about the rest of the content stays known.

@@ -75,6 +75,12 @@ impl<V: Clone> Sorted<V> {
         let entries = self.0.as_mut()?;
         // Looked up first: removing what is not there must not copy the entries.
         let idx = find(entries, key).ok()?;
+        if entries.len() == 1 {
+            // Nothing is left, so there is nothing to copy for others who hold it.
+            let value = entries[idx].1.clone();
+            self.0 = None;
+            return Some(value);
+        }
         Some(Arc::make_mut(entries).remove(idx).1)
     }
 }

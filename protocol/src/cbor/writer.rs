@@ -40,6 +40,11 @@ fn wide_head(out: &mut Vec<u8>, major: u8, number: u64) {
 /// Size of a head with this number, bytes.
 #[inline]
 pub(crate) fn head_len(number: u64) -> usize {
+    // Asked for each key and each value of a message; nearly all are as short as this.
+    if number <= 23 { 1 } else { long_head_len(number) }
+}
+
+fn long_head_len(number: u64) -> usize {
     match number {
         0..=23 => 1,
         24..=0xff => 2,

@@ -284,11 +284,17 @@ fn a_message_stays_small() {
 }
 
 /// Each setter leaves behind what a walk over the whole content would find.
+/// A map of so many texts, in a map.
+fn wide(entries: usize) -> Map {
+    let inner: Map = (0..entries).map(|idx| (format!("f{idx}"), "text")).collect();
+    Map::from_iter([("inner", inner)])
+}
+
 #[test]
 fn setters_keep_the_measure_as_a_walk_would_take_it() {
     type Step = (&'static str, fn(&mut FluxMsg));
     let long = || SmolStr::from("x".repeat(300));
-    let steps: [Step; 10] = [
+    let steps: [Step; 18] = [
         ("reference", |msg| msg.set_reference(Some(FluxId([7; 16])))),
         ("trace", |msg| msg.set_trace(Trace { flags: 1, ..Trace::default() })),
         ("expires", |msg| msg.set_expires(Some(i64::MAX))),
@@ -299,14 +305,28 @@ fn setters_keep_the_measure_as_a_walk_would_take_it() {
         ("meta again", |msg| msg.set_meta("a key that is longer than any other", "x".repeat(300))),
         ("meta once more", |msg| msg.set_meta("a key that is longer than any other", "y")),
         ("many", |msg| (0..30).for_each(|idx| msg.set_meta(format!("k{idx}"), "text"))),
+        ("raw", |msg| msg.set_raw(Some(Bytes::from_static(&[1; 300])))),
+        ("other raw", |msg| msg.set_raw(Some(Bytes::from_static(&[1; 23])))),
+        ("no raw", |msg| msg.set_raw(None)),
+        ("data", |msg| msg.set_data("a number", 7)),
+        ("data again", |msg| msg.set_data("a number", "a text that is longer than a number")),
+        ("a map", |msg| msg.set_data("a map", wide(40))),
+        ("a smaller map", |msg| msg.set_data("a map", wide(2))),
+        ("much data", |msg| (0..30).for_each(|idx| msg.set_data(format!("k{idx}"), vec![Value::Null]))),
     ];
-    for mut msg in [msg(), FluxMsg::new(FluxId::NIL, Trace::default(), EntityId::NIL, 0)] {
+    let empty = || FluxMsg::new(FluxId::NIL, Trace::default(), EntityId::NIL, 0);
+    for (mut msg, is_shared) in [(msg(), false), (msg(), true), (empty(), false), (empty(), true)] {
         msg.data.insert_key("long", long());
         msg.content_bytes();
         for (name, step) in steps {
             let before = FluxMsg::from((*msg).clone());
             msg.encoded(&Limits::default()).unwrap();
+            let held = is_shared.then(|| msg.clone());
             step(&mut msg);
+            assert!(held.is_none_or(|held| held == before), "{name}");
+            // A map that is replaced is the one case in which nothing is known afterwards.
+            assert_eq!(msg.0.measured.get().is_none(), name == "a smaller map", "{name}");
+            msg.content_bytes();
             assert_eq!(msg.0.measured.get(), Some(msg.0.body.measure()), "{name}");
             assert!(msg != before && msg.0.encoded.get().is_none(), "{name}");
         }

@@ -46,6 +46,7 @@ impl Reader<'_> {
             key: FIELD_KEYS[usize::from(number)],
             name: name?.into(),
             kind,
+            usual: kind.usual(),
             length,
             units,
             claim_max: match length {
