@@ -11,7 +11,7 @@ use crate::door::Door;
 use crate::mutants::{self, Mutation};
 use crate::node::Node;
 use crate::outlet::{Batch, Send};
-use crate::wire::{After, DeadNote, Entry, Lane, Queue};
+use crate::wire::{After, DeadNote, Lane, Queue};
 
 /// What an admission that ended the node waits for: nothing that will ever come.
 const NEVER: After = After { flush: u64::MAX, os: u64::MAX };
@@ -55,7 +55,7 @@ pub(crate) struct Commit<'a> {
 
 impl Node {
     /// Applies a commit; a panic inside the gate ends the node, which recovers as after `kill -9` (HEART §2.2).
-    pub(crate) fn commit_or_halt(&self, commit: Commit<'_>, gone: &mut Vec<Entry>) {
+    pub(crate) fn commit_or_halt(&self, commit: Commit<'_>, gone: &mut Vec<FluxMsg>) {
         self.or_halt(|| self.commit(commit, gone));
     }
 
@@ -67,8 +67,8 @@ impl Node {
         result.ok()
     }
 
-    /// Applies a gear's commit. Entries that went are left in `gone`, so that they are dropped by the caller, outside.
-    pub(crate) fn commit(&self, commit: Commit<'_>, gone: &mut Vec<Entry>) {
+    /// Applies a gear's commit. Messages that went are left in `gone`, so that they are dropped by the caller, outside.
+    pub(crate) fn commit(&self, commit: Commit<'_>, gone: &mut Vec<FluxMsg>) {
         let Commit { cell, acks, fired, batch, after, dead, failure, now_ns } = commit;
         let lane = self.strongest(cell, acks.as_ref(), fired, batch, !dead.is_empty(), failure.as_ref());
         // Runs of one queue are pushed under one lock; the sort is stable, so each queue keeps its order.
@@ -77,6 +77,11 @@ impl Node {
         }
         let mut gate = lane.is_standard().then(|| self.gate.enter());
         let now = self.after_now(lane);
+        if let Some(acks) = acks {
+            let passed = batch.sends.iter().filter_map(|send| Some((send.passed?.seq, &send.msg)));
+            acks.queue.let_go(acks.first_seq, acks.count, passed);
+        }
+        batch.stamp_passed(cell.entity);
         // First what comes, then what goes: doors look at queues in the middle of this, and must see no room that is taken.
         let touched = &mut batch.touched;
         let mut motion = self.push_runs(&mut batch.sends, now, now_ns, |idx| touched.push(idx));
@@ -143,11 +148,13 @@ impl Node {
     /// Pushes sends that are grouped by queue. The queues to ring are noted in `touched` by index.
     fn push_runs(&self, sends: &mut Vec<Send>, now: After, now_ns: u64, mut touched: impl FnMut(usize)) -> i64 {
         let mut motion = 0;
-        let mut sends = sends.drain(..).peekable();
-        while let Some(first) = sends.peek() {
+        let mut sends = sends.drain(..);
+        while let Some(first) = sends.as_slice().first() {
             let idx = first.queue;
             touched(idx);
-            let run = std::iter::from_fn(|| sends.next_if(|send| send.queue == idx));
+            // Counted first, so that each is moved once.
+            let count = sends.as_slice().iter().take_while(|send| send.queue == idx).count();
+            let run = sends.by_ref().take(count);
             motion += self.queues[idx].push(run.map(|send| (send.msg, send.after.max(now))), now_ns);
         }
         motion

@@ -18,7 +18,7 @@ use crate::identity::Cause;
 use crate::mutants::{self, Mutation};
 use crate::node::Node;
 use crate::outlet::{Delivery, EmitBounds, Outlet};
-use crate::wire::{After, DeadNote, Entry, Front, Taken};
+use crate::wire::{After, DeadNote, Front, Taken};
 
 /// A batch ends after this long, so that other gears of the worker get their turn (HEART §2.4).
 const BATCH_NS: u64 = 200_000;
@@ -49,7 +49,7 @@ pub(crate) struct Run {
     gear: Box<dyn AnyRunning>,
     outlet: Outlet,
     taken: Vec<Taken>,
-    gone: Vec<Entry>,
+    gone: Vec<FluxMsg>,
     due: Vec<(SmolStr, u64)>,
     next_inlet: usize,
     /// Messages to take at once: as many as fit into the time of a batch, so that none is copied off a wire in vain.
@@ -196,29 +196,25 @@ impl Run {
             started_ns = self.node.now_ns();
         }
         let is_full = taken.len() == batch_max;
-        let result = self.handle_batch(inlet, &mut taken, started_ns, is_careful);
-        let is_cut_short = !taken.is_empty();
+        let Handled { count, left, crash } = self.handle_batch(inlet, &mut taken, started_ns, is_careful);
+        let is_cut_short = left > 0;
         if is_cut_short {
-            self.batch = (batch_max - taken.len()).max(BATCH_FIRST);
+            self.batch = (batch_max - left).max(BATCH_FIRST);
         } else if is_full {
             self.batch = (batch_max * 2).min(self.node.settings.batch_max).max(BATCH_FIRST);
         }
-        taken.clear();
         self.taken = taken;
         // What the commit took off the queue is dropped here, outside the gate.
         self.gone.clear();
-        result.map(|count| Served { count, is_more: is_full || is_cut_short })
+        match crash {
+            None => Ok(Served { count, is_more: is_full || is_cut_short }),
+            Some(crash) => Err(crash),
+        }
     }
 
     /// Handles what was taken, up to the time limit or the first message that breaks the gear, and commits that much.
-    /// What was not handled is left in `taken`.
-    fn handle_batch(
-        &mut self,
-        inlet: &Inlet,
-        taken: &mut Vec<Taken>,
-        started_ns: u64,
-        is_careful: bool,
-    ) -> Result<usize, Crashed> {
+    /// Leaves `taken` empty, with its room for the next batch.
+    fn handle_batch(&mut self, inlet: &Inlet, taken: &mut Vec<Taken>, started_ns: u64, is_careful: bool) -> Handled {
         let queue = &inlet.queue;
         let first_seq = taken[0].seq;
         let mut after = self.cell.memory().after;
@@ -228,6 +224,8 @@ impl Run {
         self.outlet.begin_batch(self.node.wall_ns(), started_ns);
         self.cell.counters.busy_since_ns.store(started_ns, Ordering::Relaxed);
         let mut is_stateful = self.gear.is_stateful();
+        // A wire that retains reads the message once more when it is acked.
+        let can_let_go = queue.spec.retention.is_none();
         let mut messages = taken.drain(..);
         for message in messages.by_ref() {
             let Taken { seq, msg, after: msg_after, attempts } = message;
@@ -239,6 +237,7 @@ impl Run {
             let delivery = Delivery {
                 cause: Cause { input: msg.id, wire: queue.spec.number, gear: self.cell.number },
                 port_idx: Some(inlet.port_idx),
+                input: can_let_go.then_some(seq),
                 after: here,
             };
             let max = queue.spec.redelivery.max_deliver.get();
@@ -275,8 +274,8 @@ impl Run {
                 break;
             }
         }
-        let left: Vec<Taken> = messages.collect();
-        *taken = left;
+        let left = messages.len();
+        drop(messages);
         let now_ns = self.node.now_ns();
         let failed = failure.as_ref().filter(|(_, _, made)| *made < queue.spec.redelivery.max_deliver.get());
         let failed = failed.map(|(seq, error, made)| Failure {
@@ -301,21 +300,14 @@ impl Run {
         self.node.commit_or_halt(commit, &mut self.gone);
         self.outlet.clear();
         self.cell.counters.busy_since_ns.store(0, Ordering::Relaxed);
-        match failure {
-            None => {
-                self.cell.count_handled(count as u64);
-                Ok(count)
-            }
-            Some((_, error, _)) => {
-                // Messages that went through, or became dead letters, are progress, and forgive the crashes they cost:
-                // poison drains, and only a gear that gets nothing out of the way is over its intensity.
-                self.cell.count_handled(count as u64);
-                if let Some(until_ns) = until_ns {
-                    self.cell.alarm(&self.node, until_ns);
-                }
-                Err(Crashed { gear: self.cell.name.clone(), error })
-            }
+        // Messages that went through, or became dead letters, are progress, and forgive the crashes they cost:
+        // poison drains, and only a gear that gets nothing out of the way is over its intensity.
+        self.cell.count_handled(count as u64);
+        if let Some(until_ns) = until_ns {
+            self.cell.alarm(&self.node, until_ns);
         }
+        let crash = failure.map(|(_, error, _)| Crashed { gear: self.cell.name.clone(), error });
+        Handled { count, left, crash }
     }
 
     fn bury(&self, inlet: &Inlet, seq: u64, after: After, error: &str, attempts: u32) -> Option<crate::commit::Letter> {
@@ -387,7 +379,8 @@ impl Run {
                 continue;
             }
             let input = self.node.id_key.timer(self.cell.number, key, *generation);
-            let delivery = Delivery { cause: Cause { input, wire: 0, gear: self.cell.number }, port_idx: None, after };
+            let cause = Cause { input, wire: 0, gear: self.cell.number };
+            let delivery = Delivery { cause, port_idx: None, input: None, after };
             match deliver(&mut self.outlet, delivery, |outlet| self.gear.on_timer(key, outlet)) {
                 Outcome::Done => {}
                 Outcome::Rejected(reason) => dead.push(self.bury_timer(delivery, key, &reason, 1)),
@@ -472,7 +465,8 @@ impl Run {
         let now_ns = self.node.now_ns();
         let input = self.node.fresh_id();
         let after = self.cell.memory().after;
-        let delivery = Delivery { cause: Cause { input, wire: 0, gear: self.cell.number }, port_idx: None, after };
+        let cause = Cause { input, wire: 0, gear: self.cell.number };
+        let delivery = Delivery { cause, port_idx: None, input: None, after };
         self.outlet.begin_batch(self.node.wall_ns(), now_ns);
         let outcome = deliver(&mut self.outlet, delivery, |outlet| self.gear.on_link(link, outlet));
         let commit = Commit {
@@ -512,6 +506,15 @@ impl Served {
     const NOTHING: Self = Self { count: 0, is_more: false };
 }
 
+/// What became of a batch.
+struct Handled {
+    /// Messages that are off the wire.
+    count: usize,
+    /// Messages that stay on it, for the next batch.
+    left: usize,
+    crash: Option<Crashed>,
+}
+
 /// Calls the gear under a savepoint: an error or a panic leaves nothing of this delivery behind.
 fn deliver(
     outlet: &mut Outlet,
@@ -521,7 +524,7 @@ fn deliver(
     let savepoint = outlet.begin(delivery);
     // The gear is dropped after a panic, and the outlet is undone, so nothing broken is seen by anyone.
     let result = match catch_unwind(AssertUnwindSafe(|| call(outlet))) {
-        Ok(Ok(())) => outlet.keep(&savepoint),
+        Ok(Ok(())) => outlet.keep(),
         Ok(Err(error)) => Err(error),
         Err(panic) => Err(GearError::Broken(format!("panicked: {}", panic_text(&*panic)).into())),
     };

@@ -2,8 +2,10 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use fluxrig_protocol::Value;
+use siphasher::sip::SipHasher13;
 use smol_str::SmolStr;
 
 use crate::journal::{GearDelta, SegmentId, TimerRecord};
@@ -63,12 +65,50 @@ impl Slot {
     }
 }
 
+/// Hashes names in one go; the standard hasher takes a text in two parts, which costs twice as much. Its keys are random,
+/// since names may come from outside.
+#[derive(Clone, Debug)]
+struct NameHash(SipHasher13);
+
+struct NameHasher {
+    sip: SipHasher13,
+    hash: u64,
+}
+
+impl Default for NameHash {
+    fn default() -> Self {
+        let chance = RandomState::new();
+        Self(SipHasher13::new_with_keys(chance.hash_one(0_u8), chance.hash_one(1_u8)))
+    }
+}
+
+impl BuildHasher for NameHash {
+    type Hasher = NameHasher;
+
+    fn build_hasher(&self) -> NameHasher {
+        NameHasher { sip: self.0, hash: 0 }
+    }
+}
+
+impl Hasher for NameHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.hash = self.sip.hash(bytes);
+    }
+
+    /// The end of a text, which tells nothing where one text is all there is.
+    fn write_u8(&mut self, _: u8) {}
+
+    fn finish(&self) -> u64 {
+        self.hash
+    }
+}
+
 /// State and timers behind one gear's mutex. A key is looked up once for all that a message does under it.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     slots: Vec<Option<Slot>>,
     free: Vec<usize>,
-    index: HashMap<SmolStr, usize>,
+    index: HashMap<SmolStr, usize, NameHash>,
     /// The slot that was found last: what is stored under a key is nearly always armed under it as well.
     last: usize,
     /// Slots by the time and generation of their timers.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fluxrig_protocol::{FluxId, FluxMsg, Hop, Limits, Value};
+use fluxrig_protocol::{EntityId, FluxId, FluxMsg, Hop, LimitError, Limits, Value};
 use smol_str::SmolStr;
 
 use crate::cell::Cell;
@@ -26,7 +26,7 @@ pub struct Outlet {
     /// The delivery that is being handled.
     cause: Cause,
     port_idx: Option<usize>,
-    wall_ns: i64,
+    input: Option<u64>,
     now_ns: u64,
     after: After,
     emitted_here: u32,
@@ -34,6 +34,8 @@ pub struct Outlet {
     chance: Option<u64>,
     refusal: Option<GearError>,
     changes_here: Vec<Change>,
+    /// The delivery that ended last left nothing behind.
+    was_undone: bool,
     /// What the messages before this one in the batch caused.
     pub(crate) batch: Batch,
 }
@@ -51,6 +53,8 @@ pub(crate) struct EmitBounds {
 pub(crate) struct Batch {
     pub(crate) sends: Vec<Send>,
     pub(crate) changes: Vec<Change>,
+    /// Wall time of the batch.
+    wall_ns: i64,
     /// Queues that the commit pushed to and has to ring.
     pub(crate) touched: Vec<usize>,
     /// Filled on demand.
@@ -69,6 +73,16 @@ struct Overlay {
 const LOOKED: usize = 8;
 
 impl Batch {
+    /// Stamps what was left for the commit. Inside it, once the input wire has let go of these messages.
+    pub(crate) fn stamp_passed(&mut self, gear: EntityId) {
+        let hop = Hop { gear, ts: self.wall_ns };
+        for send in &mut self.sends {
+            if let Some(passed) = send.passed.take() {
+                send.msg.stamp(passed.id, gear, hop);
+            }
+        }
+    }
+
     /// What the batch makes of `key`: `None` when it leaves it alone, else the value that it has then.
     fn get(&self, key: &str) -> Option<Option<Value>> {
         let changes = &self.changes;
@@ -105,6 +119,25 @@ pub(crate) struct Send {
     pub(crate) queue: usize,
     pub(crate) msg: FluxMsg,
     pub(crate) after: After,
+    /// It is still the message that came in, and the commit stamps it.
+    pub(crate) passed: Option<Passed>,
+}
+
+/// A message that a gear passes on as it came. Until the commit its input wire holds it as well, so that stamping it
+/// before would copy it, and the copy is a third of what a hop costs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Passed {
+    /// Its sequence on the input wire.
+    pub(crate) seq: u64,
+    /// What it is called from here on.
+    id: FluxId,
+}
+
+impl Send {
+    /// A message that is complete.
+    pub(crate) fn new(queue: usize, msg: FluxMsg, after: After) -> Self {
+        Self { queue, msg, after, passed: None }
+    }
 }
 
 /// One delivery, as the outlet is told about it.
@@ -112,6 +145,8 @@ pub(crate) struct Send {
 pub(crate) struct Delivery {
     pub(crate) cause: Cause,
     pub(crate) port_idx: Option<usize>,
+    /// Sequence of the message on its wire, where that can let go of the message before it is acked.
+    pub(crate) input: Option<u64>,
     pub(crate) after: After,
 }
 
@@ -125,7 +160,7 @@ impl Outlet {
             bounds,
             cause,
             port_idx: None,
-            wall_ns: 0,
+            input: None,
             now_ns: 0,
             after: After::NOTHING,
             emitted_here: 0,
@@ -133,6 +168,7 @@ impl Outlet {
             chance: None,
             refusal: None,
             changes_here: Vec::new(),
+            was_undone: false,
             batch: Batch::default(),
         }
     }
@@ -162,7 +198,7 @@ impl Outlet {
     /// A message caused by the one that is handled: `request`'s trace, return address and expiry, and `ref` set to it.
     #[must_use]
     pub fn answer(&self, request: &FluxMsg) -> FluxMsg {
-        let mut answer = FluxMsg::new(request.id, request.trace, self.cell.entity, self.wall_ns);
+        let mut answer = FluxMsg::new(request.id, request.trace, self.cell.entity, self.batch.wall_ns);
         answer.reference = Some(request.id);
         answer.return_to.clone_from(&request.return_to);
         answer.expires = request.expires;
@@ -174,43 +210,57 @@ impl Outlet {
         self.refusal.get_or_insert(error);
     }
 
-    fn send(&mut self, port_idx: usize, mut msg: FluxMsg) {
-        if self.refusal.is_some() {
-            return;
+    fn send(&mut self, port_idx: usize, msg: FluxMsg) {
+        if self.refusal.is_none()
+            && let Err(error) = self.try_send(port_idx, msg)
+        {
+            self.refusal = Some(error);
         }
+    }
+
+    fn try_send(&mut self, port_idx: usize, mut msg: FluxMsg) -> Result<(), GearError> {
         if self.emitted_here == self.bounds.messages {
             let (gear, max) = (&self.cell.name, self.bounds.messages);
-            self.refuse(GearError::reject(format!(
+            return Err(GearError::reject(format!(
                 "gear `{gear}`: found more than {max} messages emitted for one, expected at most `emit_max` = {max}; remedy: emit less per message, or raise `emit_max`"
             )));
-            return;
         }
         let id = self.id_key.derive(self.cause, self.emitted_here);
         self.emitted_here += 1;
-        msg.stamp(id, self.cell.entity, Hop { gear: self.cell.entity, ts: self.wall_ns });
-        if let Err(error) = msg.check(&self.limits) {
-            self.refuse(error.into());
-            return;
+        let wires = self.cell.outs(port_idx);
+        // Held by us and by the input wire alone, so it came in like this and is emitted once.
+        let passed = self.input.filter(|_| wires.len() == 1 && msg.holders() == 2).map(|seq| Passed { seq, id });
+        if passed.is_none() {
+            msg.stamp(id, self.cell.entity, Hop { gear: self.cell.entity, ts: self.batch.wall_ns });
         }
+        self.check(&msg, passed.is_some())?;
         self.bytes_here = self.bytes_here.saturating_add(msg.content_bytes());
         if self.bytes_here > self.bounds.bytes {
             let (gear, max) = (&self.cell.name, self.bounds.bytes);
-            self.refuse(GearError::reject(format!(
+            return Err(GearError::reject(format!(
                 "gear `{gear}`: found more than {max} bytes emitted for one message, expected at most `emit_bytes_max` = {max}; remedy: emit less per message, or raise `emit_bytes_max`"
             )));
-            return;
         }
-        let wires = self.cell.outs(port_idx);
         let Some((last, others)) = wires.split_last() else {
             self.cell.count_unwired();
-            return;
+            return Ok(());
         };
         for wire in others {
             let queue = wire.route(&msg).spec.idx;
-            self.batch.sends.push(Send { queue, msg: msg.clone(), after: self.after });
+            self.batch.sends.push(Send::new(queue, msg.clone(), self.after));
         }
         let queue = last.route(&msg).spec.idx;
-        self.batch.sends.push(Send { queue, msg, after: self.after });
+        self.batch.sends.push(Send { queue, msg, after: self.after, passed });
+        Ok(())
+    }
+
+    /// Whether the message is within limits, with the hop that it has or still gets here.
+    fn check(&self, msg: &FluxMsg, is_passed: bool) -> Result<(), LimitError> {
+        let (hops, limit) = (msg.path.len() + usize::from(is_passed), self.limits.hops);
+        if hops > limit {
+            return Err(LimitError::Hops { found: hops, limit });
+        }
+        msg.check(&self.limits)
     }
 
     /// Name of the input port that the message came in by; empty in `on_timer` and `on_link`.
@@ -222,7 +272,14 @@ impl Outlet {
     /// Wall time of this commit, in nanoseconds since the Unix epoch.
     #[must_use]
     pub fn now_ns(&self) -> i64 {
-        self.wall_ns
+        self.batch.wall_ns
+    }
+
+    /// Whether the delivery before this one, to the same start of the gear, left nothing behind: it was rejected, be it
+    /// for what it emitted after `handle` had returned. A gear that notes in its own state what it puts asks for it.
+    #[must_use]
+    pub fn was_undone(&self) -> bool {
+        self.was_undone
     }
 
     /// A random number that is the same when this delivery is handled again.
@@ -269,42 +326,46 @@ impl Outlet {
 
     /// A batch begins at these times.
     pub(crate) fn begin_batch(&mut self, wall_ns: i64, now_ns: u64) {
-        self.wall_ns = wall_ns;
+        self.batch.wall_ns = wall_ns;
         self.now_ns = now_ns;
     }
 
-    /// A delivery begins: what follows can be undone down to here.
+    /// A delivery begins: what follows can be undone down to here. What is kept or undone at its end is empty by then.
+    #[inline]
     pub(crate) fn begin(&mut self, delivery: Delivery) -> Savepoint {
         self.cause = delivery.cause;
         self.port_idx = delivery.port_idx;
+        self.input = delivery.input;
         self.after = delivery.after;
         self.emitted_here = 0;
         self.bytes_here = 0;
         self.chance = None;
-        self.refusal = None;
-        self.changes_here.clear();
         Savepoint { sends: self.batch.sends.len() }
     }
 
     /// The delivery succeeded: its changes join the batch. Or it emitted what it must not, which is its error.
-    pub(crate) fn keep(&mut self, savepoint: &Savepoint) -> Result<(), GearError> {
+    #[inline]
+    pub(crate) fn keep(&mut self) -> Result<(), GearError> {
         if let Some(error) = self.refusal.take() {
-            self.undo(savepoint);
             return Err(error);
         }
-        self.batch.changes.append(&mut self.changes_here);
+        if !self.changes_here.is_empty() {
+            self.batch.changes.append(&mut self.changes_here);
+        }
+        self.was_undone = false;
         Ok(())
     }
 
     /// The delivery failed: it is as if it had not been.
     pub(crate) fn undo(&mut self, savepoint: &Savepoint) {
+        self.was_undone = true;
+        self.refusal = None;
         if mutants::is(Mutation::NoSavepoint) {
             self.batch.changes.append(&mut self.changes_here);
             return;
         }
         self.batch.sends.truncate(savepoint.sends);
         self.changes_here.clear();
-        self.refusal = None;
     }
 
     /// Whether a delivery of this batch stopped or set the timer of this key.

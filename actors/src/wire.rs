@@ -116,6 +116,7 @@ pub(crate) struct Wire {
 
 impl Wire {
     /// The queue a message belongs to: equal keys share one, so that order holds per key.
+    #[inline]
     pub(crate) fn route(&self, msg: &FluxMsg) -> &Arc<Queue> {
         if self.queues.len() == 1 {
             return &self.queues[0];

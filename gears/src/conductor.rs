@@ -173,7 +173,8 @@ impl Gear for Conductor {
         Ok(())
     }
 
-    fn on_link(&self, link: &Link, table: &mut Table, _: &mut Outlet) -> Result<(), GearError> {
+    fn on_link(&self, link: &Link, table: &mut Table, out: &mut Outlet) -> Result<(), GearError> {
+        self.settle(table, out);
         for (peer, destination) in table.peers.iter_mut().zip(&self.destinations) {
             if destination.link.as_ref() == Some(&link.endpoint) {
                 peer.is_up = link.is_up;

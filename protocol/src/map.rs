@@ -176,7 +176,9 @@ impl Map {
         self.entries().is_empty()
     }
 
-    pub(crate) fn entries(&self) -> &[(SmolStr, Value)] {
+    /// All entries in that order, for whoever knows at which position a key is likely to stand.
+    #[inline]
+    pub fn entries(&self) -> &[(SmolStr, Value)] {
         self.0.entries()
     }
 

@@ -91,6 +91,7 @@ struct Inner {
 
 impl Body {
     /// A message without fields, hops or flags.
+    #[inline]
     pub fn new(id: FluxId, trace: Trace, src: EntityId, ts: i64) -> Self {
         Self {
             id,
@@ -140,6 +141,7 @@ impl Body {
 
 impl FluxMsg {
     /// A message without fields, hops or flags.
+    #[inline]
     pub fn new(id: FluxId, trace: Trace, src: EntityId, ts: i64) -> Self {
         Body::new(id, trace, src, ts).into()
     }
@@ -169,15 +171,14 @@ impl FluxMsg {
     ///
     /// Costs the copy of the body when others hold the message, else nothing; fields are shared, not copied.
     pub fn stamp(&mut self, id: FluxId, src: EntityId, hop: Hop) {
-        if Arc::get_mut(&mut self.0).is_some() {
-            let body = self.envelope();
+        if let Some(Inner { body, encoded, .. }) = Arc::get_mut(&mut self.0) {
+            encoded.take();
             body.id = id;
             body.src = src;
             body.path.push(hop);
             return;
         }
-        // Nearly every hop comes through here, since the wire keeps its copy until the commit: the new body is put
-        // together once, where copying and then changing it would move it three times.
+        // The new body is put together once, where copying and then changing it would move it three times.
         let old = &self.0.body;
         let mut path = Path::from_slice(&old.path);
         path.push(hop);
@@ -281,6 +282,11 @@ impl FluxMsg {
         self
     }
 
+    /// How many hold it, this one included. A message with one holder is changed in place, without a copy.
+    pub fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
     /// Whether both are the same allocation.
     pub fn ptr_eq(&self, other: &FluxMsg) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -307,6 +313,7 @@ impl Clone for Inner {
 }
 
 impl From<Body> for FluxMsg {
+    #[inline]
     fn from(body: Body) -> Self {
         Self(Arc::new(Inner { body, encoded: OnceLock::new(), measured: Memo::default() }))
     }

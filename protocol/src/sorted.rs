@@ -111,6 +111,22 @@ impl<V: PartialEq> PartialEq for Sorted<V> {
 
 impl<V: Eq> Eq for Sorted<V> {}
 
+/// Up to so many entries are looked at one after the other: most are passed by their length alone.
+const FEW: usize = 8;
+
 fn find<V>(entries: &[(SmolStr, V)], key: &str) -> Result<usize, usize> {
-    entries.binary_search_by(|(found, _)| key_order(found, key))
+    if entries.len() > FEW {
+        return entries.binary_search_by(|(found, _)| key_order(found, key));
+    }
+    for (idx, (found, _)) in entries.iter().enumerate() {
+        if found.len() < key.len() {
+            continue;
+        }
+        match key_order(found, key) {
+            Ordering::Less => {}
+            Ordering::Equal => return Ok(idx),
+            Ordering::Greater => return Err(idx),
+        }
+    }
+    Err(entries.len())
 }

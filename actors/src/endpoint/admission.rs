@@ -167,10 +167,10 @@ impl Admission {
         };
         for wire in others {
             let queue = wire.route(&msg).spec.idx;
-            sends.push(Send { queue, msg: msg.clone(), after: After::NOTHING });
+            sends.push(Send::new(queue, msg.clone(), After::NOTHING));
         }
         let queue = last.route(&msg).spec.idx;
-        sends.push(Send { queue, msg, after: After::NOTHING });
+        sends.push(Send::new(queue, msg, After::NOTHING));
     }
 }
 

@@ -263,7 +263,7 @@ impl Effect {
         let mut reports = Vec::new();
         for wire in self.home.cell.outs(0) {
             let queue = wire.route(&report).spec.idx;
-            reports.push(Send { queue, msg: report.clone(), after: self.after });
+            reports.push(Send::new(queue, report.clone(), self.after));
         }
         if reports.is_empty() {
             // Nobody is there to be told: it is kept where a person finds it, with its flag, never dropped.

@@ -169,7 +169,7 @@ impl RunningRig {
         let mut msg = letter.msg;
         // Another id than before: what was derived from the failed deliveries must not be taken for what comes now.
         msg.id = self.node.id_key.replay(msg.id, self.node.dead.spec.number, seq);
-        let reports = vec![Send { queue, msg, after: After::NOTHING }];
+        let reports = vec![Send::new(queue, msg, After::NOTHING)];
         self.take_off(seq, reports);
         Ok(())
     }
@@ -218,7 +218,7 @@ impl RunningRig {
             let queue = wire.route(&msg);
             msg.reference = Some(msg.id);
             msg.id = self.node.id_key.replay(msg.id, queue.spec.number, replay);
-            let reports = vec![Send { queue: queue.spec.idx, msg, after: After::NOTHING }];
+            let reports = vec![Send::new(queue.spec.idx, msg, After::NOTHING)];
             let mut seqs = std::iter::empty();
             self.node.end_effects(EffectEnd { queue, seqs: &mut seqs, dead: Vec::new(), reports });
         }

@@ -86,7 +86,7 @@ struct Inner {
     retained: Retained,
 }
 
-/// A message handed to a gear; the queue keeps its own copy until the ack.
+/// A message handed to a gear; the queue holds it as well, until its gear passes it on or it is acked.
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) seq: u64,
@@ -264,17 +264,44 @@ impl Queue {
         if into.len() > before { Front::Given } else { Front::Empty }
     }
 
+    /// Lets go of messages that their gear passes on as they are, which are about to be acked in the same commit: with one
+    /// holder less they can be stamped in place. Their entries stay until [`Queue::ack_front`] takes off these `count`.
+    pub(crate) fn let_go<'a>(&self, first_seq: u64, count: usize, passed: impl Iterator<Item = (u64, &'a FluxMsg)>) {
+        let mut passed = passed.peekable();
+        if passed.peek().is_none() {
+            return;
+        }
+        let mut inner = self.lock();
+        for (seq, msg) in passed {
+            // Where sequences have gaps it is not found here, and is copied when it is stamped.
+            let idx = seq.saturating_sub(first_seq) as usize;
+            let Some(entry) = inner.entries.get_mut(idx).filter(|entry| idx < count && entry.seq == seq) else {
+                continue;
+            };
+            // Only this message: one holder less of two frees nothing inside the gate.
+            if matches!(&entry.body, Body::Here(here) if here.ptr_eq(msg)) {
+                entry.body = Body::Gone;
+            }
+        }
+    }
+
     /// Removes the `count` messages at the front, the first of which must be `first_seq`.
-    /// The removed entries are handed back, so that they are dropped outside the gate.
-    pub(crate) fn ack_front(&self, first_seq: u64, count: usize, gone: &mut Vec<Entry>) -> Motion {
+    /// They are handed back as far as they are still held, so that they are dropped outside the gate.
+    pub(crate) fn ack_front(&self, first_seq: u64, count: usize, gone: &mut Vec<FluxMsg>) -> Motion {
         if count == 0 {
             return 0;
         }
         let mut inner = self.lock();
         debug_assert_eq!(inner.entries.front().map(|entry| entry.seq), Some(first_seq), "acks name sequences");
-        for _ in 0..count {
-            inner.note_ack(0, &self.spec);
-            gone.extend(inner.entries.pop_front());
+        if self.spec.lane.is_standard() {
+            for idx in 0..count {
+                inner.note_ack(idx, &self.spec);
+            }
+        }
+        for entry in inner.entries.drain(..count) {
+            if let Body::Here(msg) = entry.body {
+                gone.push(msg);
+            }
         }
         inner.blocked_until_ns = 0;
         inner.waiting -= count;

@@ -58,16 +58,16 @@ impl Reason {
 }
 
 impl Conductor {
-    /// Sees whether what the last delivery opened was committed: one that was rejected because of what it emitted left
-    /// no record and no timer, so its request is not open either.
+    /// Sees whether what the last delivery opened was kept: one that was rejected because of what it emitted left no
+    /// record and no timer, so its request is not open either.
     pub(super) fn settle(&self, table: &mut Table, out: &mut Outlet) {
-        if let Some((key, name)) = table.unproven.take()
-            && record::open_in(out.get(&name)).is_none()
+        if let Some(key) = table.unproven.take()
+            && out.was_undone()
         {
             table.take_open(key);
         }
-        for name in table.broken.drain(..) {
-            out.remove(name);
+        if !table.broken.is_empty() {
+            table.broken.drain(..).for_each(|name| out.remove(name));
         }
     }
 
@@ -85,7 +85,7 @@ impl Conductor {
             return unmatched("not_a_request", msg, table, out);
         }
         let places = &self.layouts.request;
-        let seen = places.look(&msg);
+        let seen = places.look(&msg, &mut table.trails.request);
         let key = match mti {
             None if self.mti.is_some() => None,
             _ => Key::of(mti, places.key(&seen), &mut table.buffer),
@@ -144,8 +144,8 @@ impl Conductor {
         out.timer(name.clone(), timeout);
         table.insert_open(key, OpenSlot { record, expires, destination: Some(destination) });
         msg.set_expires(Some(expires));
-        msg.set_meta(SmolStr::new_static(KEY), name.clone());
-        table.unproven = Some((key, name));
+        msg.set_meta(SmolStr::new_static(KEY), name);
+        table.unproven = Some(key);
         table.counts.peers[destination].sent.add(1);
         out.emit_on(&self.destinations[destination].name, msg);
     }
@@ -179,7 +179,7 @@ impl Conductor {
             return unmatched("not_a_reply", msg, table, out);
         }
         let places = &self.layouts.answer;
-        let seen = places.look(&msg);
+        let seen = places.look(&msg, &mut table.trails.reply);
         match self.match_reply(places.key(&seen), mti, table) {
             Some(key) => {
                 let record = record::answered(out.now_ns(), &seen, mti, places);

@@ -87,9 +87,9 @@ impl Key {
                 Seen::Absent => (b'-', [].as_slice()),
                 Seen::Value(_) | Seen::Nothing => return None,
             };
-            buffer.push(tag);
             // A message is far below 4 GiB.
-            buffer.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+            let [a, b, c, d] = (bytes.len() as u32).to_le_bytes();
+            buffer.extend_from_slice(&[tag, a, b, c, d]);
             buffer.extend_from_slice(bytes);
         }
         Some(Self::hashed(buffer))

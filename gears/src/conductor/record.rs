@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use fluxrig_actors::protocol::{Blob, FluxId, FluxMsg, Int, SmolStr, Trace, Value};
 
-use super::fields::{Fields, Seen};
+use super::fields::{Fields, Seen, Trail};
 use super::key::Mti;
 use crate::map::place::Place;
 
@@ -92,8 +92,8 @@ impl Places {
     }
 
     /// What a message has at these places.
-    pub(super) fn look<'a>(&self, msg: &'a FluxMsg) -> Vec<Seen<'a>> {
-        self.fields.look(msg)
+    pub(super) fn look<'a>(&self, msg: &'a FluxMsg, trail: &mut Trail) -> Vec<Seen<'a>> {
+        self.fields.look(msg, trail)
     }
 
     /// Of that, what the key is made of.
@@ -103,8 +103,9 @@ impl Places {
 
     /// Writes what was seen at these places.
     fn write(&self, seen: &[Seen<'_>], mti: Option<Mti>, into: &mut Vec<u8>) {
-        into.extend_from_slice(&self.layout.to_le_bytes());
-        into.extend_from_slice(&mti.unwrap_or_default());
+        let [l0, l1, l2, l3] = self.layout.to_le_bytes();
+        let [m0, m1, m2, m3] = mti.unwrap_or_default();
+        into.extend_from_slice(&[l0, l1, l2, l3, m0, m1, m2, m3]);
         let limit = into.len() + KEPT_BYTES_MAX;
         for (idx, field) in (0u8..).zip(seen).skip(self.from) {
             match field {
@@ -120,7 +121,7 @@ impl Places {
     /// What a message that is at hand has at these places, as if it had been kept.
     pub(super) fn kept_of(&self, msg: &FluxMsg, mti: Option<Mti>) -> Kept {
         let mut bytes = Vec::new();
-        self.write(&self.look(msg), mti, &mut bytes);
+        self.write(&self.look(msg, &mut Trail::default()), mti, &mut bytes);
         Reader(&bytes).kept(self).unwrap_or_default()
     }
 
@@ -140,8 +141,8 @@ fn write_value(idx: u8, tag: u8, bytes: &[u8], limit: usize, into: &mut Vec<u8>)
     if into.len() + bytes.len() + 4 > limit {
         return;
     }
-    into.extend_from_slice(&[idx, tag]);
-    into.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
+    let [low, high] = (bytes.len() as u16).to_le_bytes();
+    into.extend_from_slice(&[idx, tag, low, high]);
     into.extend_from_slice(bytes);
 }
 

@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use fluxrig_actors::protocol::{Blob, SmolStr};
 use fluxrig_actors::{Tallies, Tally};
 
+use super::fields::Trail;
 use super::key::{Key, KeyHash};
 use super::route::Peer;
 
@@ -20,13 +21,22 @@ pub struct Table {
     pub(super) peers: Vec<Peer>,
     /// Whose turn it is, for each `round_robin`.
     pub(super) cursors: Vec<usize>,
-    /// The request that was opened last, with the name of its record, until it is seen that its commit was made.
-    pub(super) unproven: Option<(Key, SmolStr)>,
+    /// The request that was opened last, until it is seen that what it opened was kept.
+    pub(super) unproven: Option<Key>,
     /// Names of records that cannot be read: removed with the next commit.
     pub(super) broken: Vec<SmolStr>,
     /// The parts of the key of the message at hand.
     pub(super) buffer: Vec<u8>,
+    /// Where the last request, and the last reply, had the fields that are looked for.
+    pub(super) trails: Trails,
     pub(super) counts: Counts,
+}
+
+/// One of requests and one of replies: they are looked for different fields.
+#[derive(Debug, Default)]
+pub(super) struct Trails {
+    pub(super) request: Trail,
+    pub(super) reply: Trail,
 }
 
 /// One transaction.

@@ -39,6 +39,10 @@ pub(crate) async fn order(stage: Arc<Stage>) {
     let rig = rig.wire_with(&last, "sink", stage.wire()).start().await.unwrap();
     push(&source.io().await, 0..2000).await;
     until_eq("all arrive in order", (0..2000).collect(), || sink.numbers()).await;
+    for seen in sink.seen() {
+        let gears: Vec<_> = seen.msg.path.iter().map(|hop| hop.gear).collect();
+        assert_eq!((gears.len(), gears.last()), (6, Some(&seen.msg.src)), "each gear that passed it on is in its path");
+    }
     assert!(rig.idle().await);
     stage.stop(rig).await;
 }

@@ -109,7 +109,9 @@ impl Queue {
                 continue;
             }
             count += 1;
-            inner.note_ack(idx, &self.spec);
+            if self.spec.lane.is_standard() {
+                inner.note_ack(idx, &self.spec);
+            }
             let entry = &mut inner.entries[idx];
             entry.is_done = true;
             gone.push(std::mem::replace(&mut entry.body, Body::Gone));

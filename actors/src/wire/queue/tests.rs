@@ -222,8 +222,8 @@ impl Model {
         let mut gone = Vec::new();
         self.motion += queue.ack_front(first.seq, taken.len(), &mut gone);
         assert_eq!(
-            gone.iter().map(|entry| entry.seq).collect::<Vec<_>>(),
-            taken.iter().map(|t| t.seq).collect::<Vec<_>>()
+            gone.iter().map(number).collect::<Vec<_>>(),
+            taken.iter().map(|t| number(&t.msg)).collect::<Vec<_>>()
         );
         self.records.drain(..taken.len());
         self.passed += taken.len() as u64;
@@ -590,4 +590,23 @@ fn sensitive_data_is_not_retained_and_not_carried_past_its_expiry() {
     let mut carry = Carry { cursor: 0, oldest: 1, segment: 2, look: 100, max: 100, wall_ns: 200, into: &mut into };
     assert_eq!(queue.carry(&mut carry), None);
     assert_eq!(into[0].births.iter().map(raw).collect::<Vec<_>>(), [false, true, false]);
+}
+
+/// What a gear passes on is held by its commit alone from then on; everything else stays with the queue.
+#[test]
+fn a_queue_lets_go_of_what_is_passed_on_and_acked_and_of_nothing_else() {
+    let queue = queue(spec());
+    queue.push((1..=4).map(|number| (msg(number), After::NOTHING)), 1);
+    let mut taken = Vec::new();
+    queue.front(4, 1, &mut taken);
+    let msgs: Vec<FluxMsg> = taken.into_iter().map(|taken| taken.msg).collect();
+    // The second is passed on as another message, the fourth is not acked.
+    let passed = [(1, &msgs[0]), (2, &msgs[0]), (4, &msgs[3]), (9, &msgs[0])];
+    queue.let_go(1, 3, passed.into_iter());
+    assert_eq!(msgs.iter().map(FluxMsg::holders).collect::<Vec<_>>(), [1, 2, 2, 2]);
+    assert_eq!(queue.len(), 4, "until they are acked they take their room");
+    let mut gone = Vec::new();
+    queue.ack_front(1, 3, &mut gone);
+    assert_eq!((gone.iter().map(number).collect::<Vec<_>>(), queue.len()), (vec![2, 3], 1));
+    assert_eq!(queue.msg_at(4).as_ref().map(number), Some(4));
 }

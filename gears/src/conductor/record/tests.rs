@@ -26,7 +26,7 @@ fn message() -> FluxMsg {
 }
 
 fn record(layouts: &Layouts, msg: &FluxMsg) -> Blob {
-    let seen = layouts.request.look(msg);
+    let seen = layouts.request.look(msg, &mut Trail::default());
     let opening = Opening { msg, seen: &seen, mti: Some(*b"0200"), expires: 99, destination: "host_a" };
     open(&opening, &layouts.request)
 }
@@ -48,7 +48,7 @@ fn what_was_written_is_read() {
     }
     assert!(open_in(Some(bytes.into())).is_some());
 
-    let bytes = answered(5, &layouts.answer.look(&msg), None, &layouts.answer);
+    let bytes = answered(5, &layouts.answer.look(&msg, &mut Trail::default()), None, &layouts.answer);
     let kept = Kept { mti: None, values: vec![(1, "00".into())] };
     assert_eq!(layouts.read(&bytes), Some(Record::Done(Done { at: 5, answer: Some(kept) })));
     assert!(open_in(Some(bytes.into())).is_none());
