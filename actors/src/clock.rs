@@ -17,6 +17,12 @@ pub trait World: Send + Sync + 'static {
     fn random(&self, bytes: &mut [u8]);
 }
 
+/// The clock that also counts the time asleep. Elsewhere the boot is not known either, and nothing is compared by it.
+#[cfg(target_os = "linux")]
+const BOOT_CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+#[cfg(not(target_os = "linux"))]
+const BOOT_CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
+
 /// The machine this process runs on.
 #[derive(Debug)]
 pub struct Machine {
@@ -54,10 +60,10 @@ impl World for Machine {
     }
 
     fn boot_ns(&self) -> u64 {
-        // `/proc/uptime` is boot time in centiseconds, asleep included; it is read once per cut at most.
-        let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
-        let seconds: f64 = text.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0.0);
-        (seconds * 1e9) as u64
+        // Asked for at every cut, so it must not be a file to open.
+        let since = rustix::time::clock_gettime(BOOT_CLOCK);
+        let (seconds, ns) = (u64::try_from(since.tv_sec).unwrap_or(0), u64::try_from(since.tv_nsec).unwrap_or(0));
+        seconds.saturating_mul(1_000_000_000).saturating_add(ns)
     }
 
     fn boot_id(&self) -> u64 {

@@ -210,7 +210,7 @@ impl Io {
     pub async fn draining(&self) {
         let mut marks = self.node.watch_marks();
         while !self.node.gauge.is_draining() && !self.node.gauge.is_halted() {
-            marks.changed().await;
+            marks.told().await;
         }
     }
 

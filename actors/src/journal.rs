@@ -2,6 +2,7 @@
 //! There is no record per commit; one group holds the difference between two cuts.
 
 mod carry;
+mod desk;
 pub mod disk;
 mod drive;
 mod image;
@@ -23,6 +24,7 @@ pub use segment::{
 pub use storage::{BoxFuture, Group, GroupAt, Reader, SegmentId, Storage, StorageError, Task, Usage};
 pub use writer::{DiskOptions, JournalStats};
 
+pub(crate) use desk::Desk;
 pub(crate) use drive::{Control, spawn_task, spawn_thread};
 pub(crate) use image::Image;
 pub(crate) use record::{

@@ -29,8 +29,12 @@ impl Marks {
 pub(crate) struct MarkBoard {
     written: AtomicU64,
     flushed: AtomicU64,
-    version: AtomicU64,
-    changed: Notify,
+    /// How often all were told to look again.
+    told: AtomicU64,
+    /// Who waits for what: nobody is woken by a mark that says nothing to him, since waking costs as much as a flush.
+    writes: Notify,
+    flushes: Notify,
+    others: Notify,
 }
 
 impl MarkBoard {
@@ -38,8 +42,10 @@ impl MarkBoard {
         Arc::new(Self {
             written: AtomicU64::new(marks.written),
             flushed: AtomicU64::new(marks.flushed),
-            version: AtomicU64::new(0),
-            changed: Notify::new(),
+            told: AtomicU64::new(0),
+            writes: Notify::new(),
+            flushes: Notify::new(),
+            others: Notify::new(),
         })
     }
 
@@ -49,18 +55,36 @@ impl MarkBoard {
 
     pub(crate) fn set(&self, marks: Marks) {
         self.written.store(marks.written, Ordering::Release);
-        self.flushed.store(marks.flushed, Ordering::Release);
-        self.wake();
+        let was_flushed = self.flushed.swap(marks.flushed, Ordering::AcqRel);
+        if was_flushed < marks.flushed || mutants::is(Mutation::WrittenMarkForFlush) {
+            self.flushes.notify_waiters();
+        }
+        // What is flushed is written, too.
+        self.writes.notify_waiters();
     }
 
     /// Whoever waits looks again.
     pub(crate) fn wake(&self) {
-        self.version.fetch_add(1, Ordering::AcqRel);
-        self.changed.notify_waiters();
+        self.told.fetch_add(1, Ordering::AcqRel);
+        for waiters in [&self.flushes, &self.writes, &self.others] {
+            waiters.notify_waiters();
+        }
     }
 
     pub(crate) fn watch(self: &Arc<Self>) -> MarkWatch {
-        MarkWatch { board: Arc::clone(self), seen: self.version.load(Ordering::Acquire) }
+        MarkWatch { board: Arc::clone(self), told: self.told.load(Ordering::Acquire) }
+    }
+
+    /// Who is told of what is missing for `after`; those for whom nothing is missing are only told by `wake`.
+    fn waiters_for(&self, after: After) -> &Notify {
+        let marks = self.get();
+        if marks.flushed < after.flush {
+            &self.flushes
+        } else if marks.written.max(marks.flushed) < after.os {
+            &self.writes
+        } else {
+            &self.others
+        }
     }
 }
 
@@ -68,7 +92,7 @@ impl MarkBoard {
 #[derive(Debug)]
 pub(crate) struct MarkWatch {
     board: Arc<MarkBoard>,
-    seen: u64,
+    told: u64,
 }
 
 impl MarkWatch {
@@ -76,23 +100,39 @@ impl MarkWatch {
         self.board.get()
     }
 
-    /// The marks; `changed` waits for what comes after them.
+    /// The marks, for one who is about to look at everything else as well: `covered` waits for what is told after this.
     pub(crate) fn look(&mut self) -> Marks {
-        self.seen = self.board.version.load(Ordering::Acquire);
+        self.told = self.board.told.load(Ordering::Acquire);
         self.board.get()
     }
 
-    /// Waits until something changed since the last look. Whatever was seen is lost when this is dropped: look again.
-    pub(crate) async fn changed(&mut self) {
+    /// Waits until the marks cover `after`, or all were told to look again since the last look. Where `after` is nothing
+    /// there is only the latter to wait for.
+    pub(crate) async fn covered(&mut self, after: After) {
         loop {
             // Begun before the look, so that a change in between wakes it.
-            let notified = self.board.changed.notified();
-            let version = self.board.version.load(Ordering::Acquire);
-            if version != self.seen {
-                self.seen = version;
+            let waiters = self.board.waiters_for(after);
+            let notified = waiters.notified();
+            if after != After::NOTHING && self.board.get().cover(after) {
+                return;
+            }
+            if !std::ptr::eq(waiters, self.board.waiters_for(after)) {
+                continue;
+            }
+            let told = self.board.told.load(Ordering::Acquire);
+            if told != self.told {
+                self.told = told;
                 return;
             }
             notified.await;
         }
     }
+
+    /// Waits until all were told to look again since the last time.
+    pub(crate) async fn told(&mut self) {
+        self.covered(After::NOTHING).await;
+    }
 }
+
+#[cfg(test)]
+mod tests;

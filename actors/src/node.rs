@@ -12,6 +12,7 @@ use crate::clock::World;
 use crate::door::{Door, Gauge};
 use crate::gate::Gate;
 use crate::identity::IdKey;
+use crate::journal::Desk;
 use crate::marks::{MarkBoard, MarkWatch, Marks};
 use crate::plan::PlanError;
 use crate::wire::{After, DeadNote, Lane, Queue, Wire};
@@ -91,6 +92,7 @@ impl Settings {
 pub(crate) struct WriterBell {
     pub(crate) notify: Notify,
     pub(crate) thread: OnceLock<std::thread::Thread>,
+    pub(crate) desk: OnceLock<Arc<Desk>>,
 }
 
 impl WriterBell {
@@ -253,10 +255,16 @@ impl Node {
         }
     }
 
-    /// Asks for a cut, once per epoch, unless what is waited for was cut already.
+    /// Asks for a cut, once per epoch, unless what is waited for was cut already. When nothing else is under way the
+    /// cut is made here, and what was asked for is durable on return: look at the marks before waiting for them.
     pub(crate) fn demand(&self, after: After) {
         let epoch = after.flush.max(after.os);
-        if epoch >= self.epoch() && self.demanded.fetch_max(epoch, Ordering::AcqRel) < epoch {
+        if epoch < self.epoch() || self.demanded.fetch_max(epoch, Ordering::AcqRel) >= epoch {
+            return;
+        }
+        let is_alone = self.is_still() && !self.gauge.is_halted();
+        let is_served = is_alone && self.writer.desk.get().is_some_and(|desk| desk.serve());
+        if !is_served {
             self.writer.wake();
         }
     }
@@ -276,7 +284,7 @@ impl Node {
                 return false;
             }
             self.demand(after);
-            marks.changed().await;
+            marks.covered(after).await;
         }
     }
 

@@ -97,12 +97,13 @@ impl Effects {
             if self.take_more() {
                 continue;
             }
-            if let Some(parked) = self.parked.front() {
-                self.home.node.demand(parked.needs);
+            let needs = self.parked.front().map_or(After::NOTHING, |parked| parked.needs);
+            if needs != After::NOTHING {
+                self.home.node.demand(needs);
             }
             tokio::select! {
                 biased;
-                () = self.marks.changed() => {}
+                () = self.marks.covered(needs) => {}
                 () = self.home.cell.bell.heard() => {}
             }
         }

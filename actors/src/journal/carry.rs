@@ -28,6 +28,8 @@ use crate::wire::Carry;
 const LOOK_MAX: usize = 8192;
 /// Messages written again in one cut.
 const CARRY_MAX: usize = 1024;
+/// Keys of a gear looked at in one cut: each may have to be written again, and the gate is closed meanwhile.
+const KEYS_MAX: usize = 1024;
 /// Records that a pass may carry for each one outlived.
 const WORTH: u64 = 2;
 /// The same while the disk is above a watermark: doors that stay closed cost more than copies.
@@ -188,8 +190,13 @@ impl Carrying {
                         break;
                     }
                     Some(cell) => {
-                        let mut carry =
-                            MemoryCarry { cursor: key.clone(), oldest: target, segment, look, into: &mut delta.gears };
+                        let mut carry = MemoryCarry {
+                            cursor: key.clone(),
+                            oldest: target,
+                            segment,
+                            look: look.min(KEYS_MAX),
+                            into: &mut delta.gears,
+                        };
                         match cell.memory().carry(cell.number, now_ns, &mut carry) {
                             Some(next) => {
                                 *key = next;

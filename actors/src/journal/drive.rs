@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::desk::{Desk, Rounds};
 use super::writer::WriterState;
 use super::{JournalStats, StorageError, Usage, Writer};
 use crate::node::Node;
@@ -71,47 +72,54 @@ impl Control {
         self.order.load(Ordering::Acquire)
     }
 
+    /// It was told neither to finish nor to end at once.
+    pub(crate) fn is_running(&self) -> bool {
+        self.order() == RUN
+    }
+
     fn publish(&self, writer: &Writer) {
         *self.figures.lock().expect("nothing panics while it is held") = (writer.stats, writer.usage());
+    }
+
+    /// What is on the disk is not asked of the system after each group.
+    pub(crate) fn note_stats(&self, writer: &Writer) {
+        self.figures.lock().expect("nothing panics while it is held").0 = writer.stats;
     }
 }
 
 /// Says that the writer has ended, however it ended.
-struct Ending(Arc<Control>);
+struct Ending {
+    control: Arc<Control>,
+    desk: Arc<Desk>,
+}
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.0.finished.send_replace(true);
+        self.desk.clear();
+        self.control.finished.send_replace(true);
     }
 }
 
 /// Runs the writer on a thread of its own.
 pub(crate) fn spawn_thread(writer: Writer, control: Arc<Control>) -> std::io::Result<()> {
     std::thread::Builder::new().name("journal".into()).spawn(move || {
-        let _ending = Ending(Arc::clone(&control));
         let node = Arc::clone(writer.node());
+        let desk = Desk::new(Rounds::new(writer), Arc::clone(&control), None);
+        let _ending = Ending { control: Arc::clone(&control), desk: Arc::clone(&desk) };
         drop(node.writer.thread.set(std::thread::current()));
-        ThreadDriver {
-            writer,
-            control,
-            node,
-            last_cut: Instant::now(),
-            last_round: Duration::ZERO,
-            last_look: None,
-            background: None,
-            trims: Vec::new(),
-        }
-        .run();
+        drop(node.writer.desk.set(Arc::clone(&desk)));
+        ThreadDriver { desk, control, node, groups_tended: 0, last_look: None, background: None, trims: Vec::new() }
+            .run();
     })?;
     Ok(())
 }
 
 struct ThreadDriver {
-    writer: Writer,
+    desk: Arc<Desk>,
     control: Arc<Control>,
     node: Arc<Node>,
-    last_cut: Instant,
-    last_round: Duration,
+    /// Groups written when what follows a group was done last.
+    groups_tended: u64,
     last_look: Option<Instant>,
     background: Option<JoinHandle<Result<u64, StorageError>>>,
     trims: Vec<JoinHandle<()>>,
@@ -126,62 +134,96 @@ impl Drop for ThreadDriver {
     }
 }
 
+/// Until when the writer's thread has nothing to do.
+enum Rest {
+    /// There is a cut to make.
+    Due,
+    For(Duration),
+    /// Until it is told of a change, and at most so long.
+    Asleep(Duration),
+}
+
 impl ThreadDriver {
     fn run(mut self) {
         let mut quiet_since = Instant::now();
         loop {
-            self.look_at_disk();
-            match self.control.order() {
-                KILL => return,
-                FINISH => return self.finish(),
-                _ => {}
-            }
-            if self.writer.state() == WriterState::Degraded {
-                std::thread::park_timeout(RETRY_EVERY);
-                if let Err(error) = block_on(self.writer.recover()) {
-                    self.writer.fail(&error);
+            let mut rounds = self.desk.take();
+            let order = self.control.order();
+            let rest = match order {
+                RUN => Some(self.turn(&mut rounds, &mut quiet_since)),
+                FINISH => {
+                    self.finish(&mut rounds.writer);
+                    None
                 }
-                continue;
-            }
-            self.reap_background();
-            if self.node.is_demanded() {
-                self.wait_for_ripple();
-            } else if !self.wait_for_work(&mut quiet_since) {
-                continue;
-            }
-            self.round();
+                _ => None,
+            };
+            // At the end as well: it goes after the threads that delete beside it.
+            self.desk.put_back(rounds);
+            let Some(rest) = rest else { return };
+            self.rest(rest);
         }
     }
 
-    /// Waits for something to do without a demand. True when a cut is due.
-    fn wait_for_work(&mut self, quiet_since: &mut Instant) -> bool {
-        if self.node.is_dirty() || self.writer.is_carrying() {
-            *quiet_since = Instant::now();
-            let due = self.last_cut + CUT_EVERY;
-            let now = Instant::now();
-            if now >= due {
-                return true;
-            }
-            std::thread::park_timeout(due - now);
-            return false;
-        }
-        if self.writer.has_unflushed() || quiet_since.elapsed() < QUIET {
-            self.flush_in_background();
-            std::thread::park_timeout(CUT_EVERY);
-            return false;
-        }
-        self.node.is_writer_asleep.store(true, Ordering::SeqCst);
-        if !self.node.is_dirty() && !self.node.is_demanded() && self.control.order() == RUN {
-            // The bound is for the look at the disk; whoever changes something wakes the writer.
+    /// Does what there is to do, and says for how long there is no more.
+    fn turn(&mut self, rounds: &mut Rounds, quiet_since: &mut Instant) -> Rest {
+        self.look_at_disk(&mut rounds.writer);
+        if rounds.writer.state() == WriterState::Degraded {
             std::thread::park_timeout(RETRY_EVERY);
+            if self.control.is_running()
+                && let Err(error) = block_on(rounds.writer.recover())
+            {
+                rounds.writer.fail(&error);
+            }
+            return Rest::Due;
         }
-        self.node.is_writer_asleep.store(false, Ordering::SeqCst);
-        false
+        self.reap_background(&mut rounds.writer);
+        // What those who served themselves have left to this thread.
+        self.tend(&mut rounds.writer);
+        if self.node.is_demanded() {
+            self.wait_for_ripple(rounds.last_round);
+        } else {
+            match self.rest_now(rounds, quiet_since) {
+                Rest::Due => {}
+                rest => return rest,
+            }
+        }
+        rounds.round();
+        self.tend(&mut rounds.writer);
+        Rest::Due
+    }
+
+    /// What there is to do without a demand.
+    fn rest_now(&mut self, rounds: &Rounds, quiet_since: &mut Instant) -> Rest {
+        if self.node.is_dirty() || rounds.writer.is_carrying() {
+            *quiet_since = Instant::now();
+            let left = (rounds.last_cut + CUT_EVERY).saturating_duration_since(*quiet_since);
+            return if left.is_zero() { Rest::Due } else { Rest::For(left) };
+        }
+        if rounds.writer.has_unflushed() || quiet_since.elapsed() < QUIET {
+            self.flush_in_background(&rounds.writer);
+            return Rest::For(CUT_EVERY);
+        }
+        // The bound is for the look at the disk; whoever changes something wakes the writer.
+        Rest::Asleep(RETRY_EVERY)
+    }
+
+    fn rest(&self, rest: Rest) {
+        match rest {
+            Rest::Due => {}
+            Rest::For(time) => std::thread::park_timeout(time),
+            Rest::Asleep(time) => {
+                self.node.is_writer_asleep.store(true, Ordering::SeqCst);
+                if !self.node.is_dirty() && !self.node.is_demanded() && self.control.is_running() {
+                    std::thread::park_timeout(time);
+                }
+                self.node.is_writer_asleep.store(false, Ordering::SeqCst);
+            }
+        }
     }
 
     /// Messages that will reach an effect in a moment need not be written at all (HEART §4.3).
-    fn wait_for_ripple(&self) {
-        let until = Instant::now() + (self.last_round / 2).clamp(RIPPLE_MAX, RIPPLE_LONGEST);
+    fn wait_for_ripple(&self, last_round: Duration) {
+        let until = Instant::now() + (last_round / 2).clamp(RIPPLE_MAX, RIPPLE_LONGEST);
         self.node.is_writer_waiting.store(true, Ordering::SeqCst);
         while !self.node.is_still() {
             let now = Instant::now();
@@ -193,27 +235,22 @@ impl ThreadDriver {
         self.node.is_writer_waiting.store(false, Ordering::SeqCst);
     }
 
-    fn round(&mut self) {
-        self.last_cut = Instant::now();
-        self.writer.cut();
-        let result = block_on(async {
-            self.writer.write().await?;
-            if self.writer.must_flush() { self.writer.flush().await } else { Ok(()) }
-        });
-        match result {
-            Ok(()) => self.trim(),
-            Err(error) => self.writer.fail(&error),
+    /// What follows a group, whoever made it.
+    fn tend(&mut self, writer: &mut Writer) {
+        if self.groups_tended == writer.stats.groups || writer.state() == WriterState::Degraded {
+            return;
         }
-        if let Err(error) = block_on(self.writer.rotate_by_age()) {
-            self.writer.fail(&error);
+        self.groups_tended = writer.stats.groups;
+        self.trim(writer);
+        if let Err(error) = block_on(writer.rotate_by_age()) {
+            writer.fail(&error);
         }
-        self.last_round = self.last_cut.elapsed();
-        self.flush_in_background();
-        self.control.publish(&self.writer);
+        self.flush_in_background(writer);
+        self.control.note_stats(writer);
     }
 
-    fn trim(&mut self) {
-        if let Some(trim) = self.writer.trim() {
+    fn trim(&mut self, writer: &mut Writer) {
+        if let Some(trim) = writer.trim() {
             // Destroying a key waits for the disk several times, which the next group need not.
             let spawned = std::thread::Builder::new().name("journal-trim".into()).spawn(move || {
                 if let Err(error) = trim() {
@@ -228,11 +265,11 @@ impl ThreadDriver {
         }
     }
 
-    fn flush_in_background(&mut self) {
-        if self.background.is_some() || !self.writer.has_unflushed() || !self.writer.is_flush_due(BACKGROUND_AFTER) {
+    fn flush_in_background(&mut self, writer: &Writer) {
+        if self.background.is_some() || !writer.has_unflushed() || !writer.is_flush_due(BACKGROUND_AFTER) {
             return;
         }
-        let flush = self.writer.flusher();
+        let flush = writer.flusher();
         let writer: Thread = std::thread::current();
         let spawned = std::thread::Builder::new().name("journal-flush".into()).spawn(move || {
             let result = flush();
@@ -245,29 +282,29 @@ impl ThreadDriver {
         }
     }
 
-    fn reap_background(&mut self) {
+    fn reap_background(&mut self, writer: &mut Writer) {
         let Some(handle) = self.background.take_if(|handle| handle.is_finished()) else { return };
         match handle.join() {
-            Ok(Ok(epoch)) => self.writer.flushed(epoch),
-            Ok(Err(error)) => self.writer.fail(&error),
+            Ok(Ok(epoch)) => writer.flushed(epoch),
+            Ok(Err(error)) => writer.fail(&error),
             Err(_) => tracing::error!("journal: the flushing thread panicked"),
         }
     }
 
-    fn look_at_disk(&mut self) {
+    fn look_at_disk(&mut self, writer: &mut Writer) {
         if self.last_look.is_none_or(|last| last.elapsed() >= RETRY_EVERY) {
             self.last_look = Some(Instant::now());
-            self.writer.gauge();
-            self.control.publish(&self.writer);
+            writer.gauge();
+            self.control.publish(writer);
         }
     }
 
-    fn finish(&mut self) {
-        if let Err(error) = block_on(finish(&mut self.writer)) {
-            self.writer.fail(&error);
+    fn finish(&mut self, writer: &mut Writer) {
+        if let Err(error) = block_on(finish(writer)) {
+            writer.fail(&error);
             tracing::error!(%error, "journal: the last group was not written; the next start recovers as after a crash");
         }
-        self.control.publish(&self.writer);
+        self.control.publish(writer);
     }
 }
 
@@ -290,7 +327,7 @@ impl Wake for Unpark {
 }
 
 /// Waits for a future on this thread. A file's are ready at once; a stream's park the thread.
-fn block_on<F: Future>(future: F) -> F::Output {
+pub(super) fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut context = Context::from_waker(&waker);
@@ -331,42 +368,56 @@ impl Pacer {
 
 /// Runs the writer as a task of the current runtime.
 pub(crate) fn spawn_task(writer: Writer, control: Arc<Control>, pace: Pace) {
+    let node = Arc::clone(writer.node());
+    let desk = Desk::new(Rounds::new(writer), Arc::clone(&control), Some(pace));
+    drop(node.writer.desk.set(Arc::clone(&desk)));
     tokio::spawn(async move {
-        let _ending = Ending(Arc::clone(&control));
-        let mut writer = writer;
+        // Dropped last: the end is told when the directory is another's.
+        let _ending = Ending { control: Arc::clone(&control), desk: Arc::clone(&desk) };
         let mut pacer = Pacer { pace, state: pace.seed };
-        while control.order() == RUN {
-            let result = task_round(&mut writer, &control, &mut pacer).await;
-            if let Err(error) = result {
-                writer.fail(&error);
+        while control.is_running() {
+            if !task_rest(&node, &desk, &control).await {
+                continue;
             }
-            control.publish(&writer);
+            let mut rounds = desk.take();
+            if let Err(error) = task_round(&mut rounds.writer, &control, &mut pacer).await {
+                rounds.writer.fail(&error);
+            }
+            control.publish(&rounds.writer);
+            desk.put_back(rounds);
         }
+        let mut rounds = desk.take();
         if control.order() == FINISH {
-            if let Err(error) = finish(&mut writer).await {
+            if let Err(error) = finish(&mut rounds.writer).await {
                 tracing::error!(%error, "journal: the last group was not written");
             }
-            control.publish(&writer);
+            control.publish(&rounds.writer);
         }
     });
 }
 
+/// Leaves the writer on its desk until there may be something to do. True when there is.
+async fn task_rest(node: &Node, desk: &Desk, control: &Control) -> bool {
+    let mut rounds = desk.take();
+    rounds.writer.gauge();
+    control.publish(&rounds.writer);
+    let is_due = rounds.writer.state() == WriterState::Degraded || node.is_demanded();
+    let is_busy = node.is_dirty() || rounds.writer.is_carrying() || rounds.writer.has_unflushed();
+    desk.put_back(rounds);
+    if is_due {
+        return true;
+    }
+    node.is_writer_asleep.store(true, Ordering::SeqCst);
+    let wait = if is_busy { CUT_EVERY } else { Duration::from_secs(60) };
+    drop(tokio::time::timeout(wait, node.writer.notify.notified()).await);
+    node.is_writer_asleep.store(false, Ordering::SeqCst);
+    node.is_demanded() || is_busy
+}
+
 async fn task_round(writer: &mut Writer, control: &Control, pacer: &mut Pacer) -> Result<(), StorageError> {
-    let node = Arc::clone(writer.node());
-    writer.gauge();
     if writer.state() == WriterState::Degraded {
         tokio::time::sleep(RETRY_EVERY).await;
-        return if control.order() == RUN { writer.recover().await } else { Ok(()) };
-    }
-    if !node.is_demanded() {
-        node.is_writer_asleep.store(true, Ordering::SeqCst);
-        let is_busy = node.is_dirty() || writer.is_carrying() || writer.has_unflushed();
-        let wait = if is_busy { CUT_EVERY } else { Duration::from_secs(60) };
-        drop(tokio::time::timeout(wait, node.writer.notify.notified()).await);
-        node.is_writer_asleep.store(false, Ordering::SeqCst);
-        if !node.is_demanded() && !is_busy {
-            return Ok(());
-        }
+        return if control.is_running() { writer.recover().await } else { Ok(()) };
     }
     pacer.pause().await;
     if control.order() == KILL {

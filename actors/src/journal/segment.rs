@@ -406,6 +406,10 @@ impl Storage for SegmentStorage {
         Box::pin(async move { self.append_now(group) })
     }
 
+    fn is_prompt(&self) -> bool {
+        self.writing.as_ref().is_some_and(|writing| !writing.is_full())
+    }
+
     fn flush(&mut self) -> BoxFuture<'_, Result<(), StorageError>> {
         Box::pin(async move { self.flush_now() })
     }

@@ -70,6 +70,12 @@ pub trait Storage: Send {
     /// After any error but [`StorageError::Order`] and [`StorageError::TooLarge`] the segment is final: call `replace`.
     fn append<'a>(&'a mut self, group: Group<'a>) -> BoxFuture<'a, Result<GroupAt, StorageError>>;
 
+    /// Whether the next `append` and `flush` take no more than a write and a flush of the disk: they begin no segment,
+    /// and their futures are ready when they are first polled. Only then may they be called where nobody may wait.
+    fn is_prompt(&self) -> bool {
+        false
+    }
+
     /// Makes everything appended so far durable.
     ///
     /// # Errors

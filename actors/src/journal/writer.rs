@@ -16,6 +16,9 @@ use crate::mutants::{self, Mutation};
 use crate::node::{Node, Settings};
 use crate::wire::{Lane, Position, Written};
 
+/// A group of at most so many bytes may be made by anybody: more would keep a worker of the runtime from its messages.
+const LIGHT_BYTES: usize = 16 << 10;
+
 /// Bytes that may be written and not flushed while nothing waits for a flush.
 const UNFLUSHED_BYTES_MAX: u64 = 32 << 20;
 
@@ -153,6 +156,14 @@ impl Writer {
     /// Something is written and not flushed, and nothing waits for it.
     pub(crate) fn has_unflushed(&self) -> bool {
         self.kept.iter().any(|kept| kept.is_written)
+    }
+
+    /// Whether a round now is no more than one small group written and flushed, so that anybody may make it. The size
+    /// of the last group stands for that of the next.
+    pub(crate) fn is_light(&self) -> bool {
+        let is_at_peace = self.kept.is_empty() && !self.is_failed && !self.is_carrying();
+        let is_small = self.body.len() <= LIGHT_BYTES;
+        is_at_peace && is_small && self.storage.is_prompt() && self.node.gauge.level() == 0
     }
 
     /// The cut: takes the exclusive side of the gate for an instant and notes what changed (HEART §4.1).

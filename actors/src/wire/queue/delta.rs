@@ -20,13 +20,16 @@ pub(crate) struct Carry<'a> {
 impl QueueSpec {
     /// Whether an entry is written as one that replay may read: not with sensitive data in it (HEART §9.2).
     fn retains(&self, entry: &Entry) -> bool {
+        if self.retention.is_none() {
+            return false;
+        }
         let is_sensitive = match (self.redactor, &entry.body) {
             (Some(redact), Body::Here(msg)) => redact(msg).is_some(),
             // Not known without reading it back; its first record said whether it is retained.
             (Some(_), Body::There(_)) => true,
             _ => false,
         };
-        self.retention.is_some() && !is_sensitive
+        !is_sensitive
     }
 
     /// Sensitive data is not carried past its message's expiry; the message then only waits to be a dead letter.
