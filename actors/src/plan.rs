@@ -139,13 +139,13 @@ pub enum PlanError {
         remedy: String,
     },
     /// An end of a wire that is no port.
-    #[error("wire `{wire}`: found port `{found}`, expected one of {expected}; remedy: use one of these")]
+    #[error("wire `{wire}`: found port `{found}`, expected {expected}; remedy: use a port that is there")]
     UnknownPort {
         /// The wire.
         wire: String,
         /// What it names.
         found: String,
-        /// Ports that there are, in the wire's direction.
+        /// The ports that there are in the wire's direction, or that there are none.
         expected: String,
     },
     /// The same wire again.
@@ -425,7 +425,11 @@ fn find(
     };
     if port_idx.is_none() {
         let listed: Vec<String> = names.iter().map(|name| format!("`{gear}.{name}`")).collect();
-        let expected = if listed.is_empty() { "none (it has no such ports)".to_owned() } else { listed.join(", ") };
+        let expected = match (side, listed.is_empty()) {
+            (_, false) => format!("one of {}", listed.join(", ")),
+            (Side::Input, true) => format!("none, since `{gear}` has no inputs"),
+            (Side::Output, true) => format!("none, since `{gear}` has no outputs"),
+        };
         errors.push(PlanError::UnknownPort { wire: wire.to_owned(), found: end.to_owned(), expected });
     }
     port_idx.map(|port_idx| (part_idx, port_idx))
@@ -476,7 +480,7 @@ fn check_options(wire: &str, options: &WireOptions, has_journal: bool, errors: &
         setting("partition_by", "nothing".into(), "the path of the key when `partitions` is above 1");
     }
     if options.retention.is_some() && !options.lane.is_standard() {
-        setting("retention", "a turbo wire".into(), "a standard wire, whose messages are in the journal");
+        setting("retention", "a value, on a turbo wire".into(), "a standard wire, whose messages are in the journal");
     }
     if options.lane.is_standard() && !has_journal {
         errors.push(PlanError::NoJournal { wire: wire.to_owned() });

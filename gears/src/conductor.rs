@@ -34,8 +34,6 @@ pub struct Conductor {
     /// Types of replies with those of their requests, where they are not the usual pair.
     replies: Vec<(Mti, Mti)>,
     layouts: Layouts,
-    /// What a copy of a request must not bring into its answer.
-    stripped: Vec<FieldPath>,
     open_max: usize,
     destinations: Vec<Destination>,
     routes: Vec<Route>,
@@ -70,6 +68,8 @@ struct Repeats {
     window_ns: i64,
     max: usize,
     is_durable: bool,
+    /// All of an answer is said again, or a list of its fields.
+    is_whole: bool,
 }
 
 /// Ports that every conductor has.

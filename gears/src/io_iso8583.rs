@@ -23,6 +23,11 @@ use crate::net::{self, Asked, BackoffMs, Bound, Framing, LengthPrefix, Mode, Net
 /// slowly or too much, or that does not read, is closed and counted with its reason; others do not notice. While the rig
 /// has no room nothing is read. When the rig drains, a server takes no more connections, and requests that still come
 /// are dropped and counted; answers go out, and a client still reads replies.
+///
+/// It counts, as series and label of `fluxrig_gear_count_total`: `connections_opened`, `connection_failures`, `frames_in`,
+/// `frames_out`, `bytes_in`, `bytes_out`, `polls_in` and `polls_out`, all under `all`; `connections_closed` under `peer`,
+/// `truncated`, `failed`, `idle`, `slow`, `oversize`, `length`, `empty`, `polls`, `unsent`, `write` and `ended`; and
+/// `refused` under `connections_max` (connections), `draining` and `limit` (messages).
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(try_from = "Iso8583Config")]
 #[schemars(with = "Iso8583Config")]

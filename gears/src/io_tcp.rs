@@ -20,6 +20,11 @@ use crate::net::{self, Asked, BackoffMs, Bound, DELIMITER_BYTES_MAX, Framing, Le
 /// its reason; others do not notice. While the rig has no room nothing is read. When the rig drains, a server takes no
 /// more connections, and requests that still come are dropped and counted; answers go out. A client that is not
 /// connected takes nothing, and says so to the gears next to it.
+///
+/// It counts, as series and label of `fluxrig_gear_count_total`: `connections_opened`, `connection_failures`, `frames_in`,
+/// `frames_out`, `bytes_in`, `bytes_out`, `polls_in` and `polls_out`, all under `all`; `connections_closed` under `peer`,
+/// `truncated`, `failed`, `idle`, `slow`, `oversize`, `length`, `empty`, `polls`, `unsent`, `write` and `ended`; and
+/// `refused` under `connections_max` (connections), `draining` and `limit` (messages).
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(try_from = "TcpConfig")]
 #[schemars(with = "TcpConfig")]

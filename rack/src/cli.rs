@@ -113,7 +113,8 @@ struct RunArgs {
     /// Which rack of the scenario this is; not needed when it has one.
     #[arg(long, env = "FLUXRIG_RACK", value_name = "NAME")]
     rack: Option<String>,
-    /// Serves `/metrics`, `/healthz` and `/readyz` here, for instance on 127.0.0.1:9464.
+    /// Serves `/metrics`, `/healthz` and `/readyz` here, for instance on 127.0.0.1:9464. Ready is a rack that takes
+    /// messages and writes its journal, whether its peers are there or not; `/readyz?links` asks for these, too.
     #[arg(long, value_name = "ADDR")]
     metrics: Option<SocketAddr>,
     /// What happens to messages and state that the journal holds and the scenario has no place for.
@@ -229,7 +230,7 @@ struct ReplayArgs {
 enum JournalCommand {
     /// Reads all of it and reports what is not whole.
     Verify,
-    /// Puts damaged segments and all younger ones aside, so that the rack starts with what is older.
+    /// Puts the damaged segment and all younger ones aside, so that the rack starts with what is older.
     Repair {
         /// Does it; without, it only says what would be given up.
         #[arg(long)]

@@ -155,7 +155,7 @@ fn storage_code(error: &StorageError) -> u8 {
     }
 }
 
-/// An error and its causes on one line.
+/// An error and its causes on one line: the causes in brackets before the remedy, which is what a reader should end with.
 #[must_use]
 pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -163,9 +163,11 @@ pub fn with_causes(error: &dyn std::error::Error) -> String {
     while let Some(inner) = cause {
         let inner_text = inner.to_string();
         // A transparent error says the same as its cause.
-        if !text.ends_with(&inner_text) {
-            text.push_str(": ");
-            text.push_str(&inner_text);
+        if !text.contains(&inner_text) {
+            match text.find("; remedy: ") {
+                Some(at) => text.insert_str(at, &format!(" ({inner_text})")),
+                None => text.push_str(&format!(": {inner_text}")),
+            }
         }
         cause = inner.source();
     }

@@ -1,4 +1,5 @@
-//! Three pages over HTTP/1.1: `/metrics`, `/healthz`, `/readyz`. Connections, their headers and their time are bounded.
+//! Three pages over HTTP/1.1: `/metrics`, `/healthz`, `/readyz` (with `?links` also about peers).
+//! Connections, their headers and their time are bounded.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -63,7 +64,7 @@ async fn page(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respons
         "/metrics" => respond(StatusCode::OK, metrics::CONTENT_TYPE, metrics::page(&shared).await),
         // Whoever answers is alive.
         "/healthz" => respond(StatusCode::OK, TEXT, "alive\n".to_owned()),
-        "/readyz" => match not_ready(&shared).await {
+        "/readyz" => match not_ready(&shared, request.uri().query() == Some("links")).await {
             None => respond(StatusCode::OK, TEXT, "ready\n".to_owned()),
             Some(why) => respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n")),
         },
@@ -75,13 +76,20 @@ async fn page(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respons
     })
 }
 
-async fn not_ready(shared: &Shared) -> Option<&'static str> {
+/// Why the rack should be sent nothing. That a peer is away is no such reason, since whoever asks is answered all the
+/// same, and an orchestrator that took the rack away would make a decline into silence. Who wants it otherwise asks for
+/// the links, too.
+async fn not_ready(shared: &Shared, with_links: bool) -> Option<String> {
     if shared.is_draining() {
-        return Some("draining");
+        return Some("draining".to_owned());
     }
     match shared.rig.read().await.as_ref() {
-        None => Some("starting"),
-        Some(rig) if rig.is_degraded() => Some("degraded"),
+        None => Some("starting".to_owned()),
+        Some(rig) if rig.is_degraded() => Some("degraded".to_owned()),
+        Some(rig) if with_links => {
+            let down = rig.links().into_iter().find(|link| !link.is_up)?;
+            Some(format!("link `{}` is down: {}", down.endpoint, down.reason))
+        }
         Some(_) => None,
     }
 }

@@ -22,7 +22,7 @@ mod view;
 
 pub use control::{Answer, AskError, Request, SOCKET, ask};
 pub use error::{RackError, exit, open_code, with_causes};
-pub use mask::{Mask, keys_and_lengths};
+pub use mask::{Mask, Whence, keys_and_lengths};
 pub use metrics::{SERIES, Series};
 pub use rack::{JOURNAL_DIR, Rack, RackOptions, RunningRack};
 pub use scenario::{Checked, Problem, Scenario, ScenarioErrors};

@@ -2,15 +2,26 @@
 
 use fluxrig_actors::protocol::FluxMsg;
 
+use crate::scenario::Checked;
+
+/// Where a message was when it became a dead letter.
+#[derive(Clone, Copy, Debug)]
+pub struct Whence<'a> {
+    /// The scenario, which says how messages are read there.
+    pub checked: &'a Checked,
+    /// The gear that could not handle it.
+    pub gear: &'a str,
+}
+
 /// Shows what a person may see of a message's `data`.
 ///
 /// This is the seam for views that know a protocol and mask what is sensitive in it; whoever embeds a rack sets one in
 /// [`RackOptions`](crate::RackOptions).
-pub type Mask = fn(&FluxMsg) -> String;
+pub type Mask = fn(&FluxMsg, &Whence<'_>) -> String;
 
 /// Keys, types and lengths, never a value: what is shown unless somebody knows better.
 #[must_use]
-pub fn keys_and_lengths(msg: &FluxMsg) -> String {
+pub fn keys_and_lengths(msg: &FluxMsg, _: &Whence<'_>) -> String {
     // `Debug` of a message's parts prints no values; that is tested where it is written.
     format!("meta {:?} data {:?}", msg.meta, msg.data)
 }
@@ -18,6 +29,7 @@ pub fn keys_and_lengths(msg: &FluxMsg) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::check_text;
     use fluxrig_actors::protocol::{EntityId, FluxId, Trace};
 
     #[test]
@@ -25,7 +37,9 @@ mod tests {
         let mut msg = FluxMsg::new(FluxId::NIL, Trace::default(), EntityId::NIL, 0);
         msg.meta.set("route", "secret-route");
         msg.data.insert_key("pan", "4111111111111111");
-        let shown = keys_and_lengths(&msg);
+        let text = "meta: { name: x, version: 0.1.0 }\ngears: [{ name: a, type: generator }]";
+        let checked = check_text("x", text, &fluxrig_gears::standard(), &|_| None).unwrap();
+        let shown = keys_and_lengths(&msg, &Whence { checked: &checked, gear: "a" });
         assert!(shown.contains("pan") && shown.contains("route"), "{shown}");
         assert!(!shown.contains("4111") && !shown.contains("secret"), "{shown}");
     }

@@ -38,7 +38,7 @@ macro_rules! series {
 
 series! {
     fluxrig_info gauge [scenario version rack] "What runs; always 1."
-    fluxrig_ready gauge [] "1 while the rack runs, is not degraded and does not drain."
+    fluxrig_ready gauge [] "1 while the rack runs, is not degraded and does not drain; what its links do is told by fluxrig_link_up."
     fluxrig_degraded gauge [] "1 while the journal cannot be written and no effect leaves."
     fluxrig_draining gauge [] "1 once the rack drains."
     fluxrig_dead_letters gauge [] "Messages that nobody could handle, waiting for an operator."

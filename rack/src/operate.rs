@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::control::{Answer, Request, refused};
 use crate::error::{exit, with_causes};
-use crate::mask::Mask;
+use crate::mask::Whence;
 use crate::rack::Shared;
 use crate::view;
 
@@ -25,7 +25,7 @@ pub(crate) async fn answer(request: Request, shared: Arc<Shared>) -> Answer {
     let asked = Arc::clone(&shared);
     // What is on the disk is read back there, which may take its time.
     let done = tokio::task::spawn_blocking(move || match asked.rig.blocking_read().as_ref() {
-        Some(rig) => act(&request, rig, asked.mask),
+        Some(rig) => act(&request, rig, &asked),
         None => Err(drains()),
     });
     match done.await {
@@ -54,7 +54,7 @@ fn drains() -> Answer {
 }
 
 /// The answer, and whether anything was changed.
-fn act(request: &Request, rig: &RunningRig, mask: Mask) -> Result<(Value, bool), Answer> {
+fn act(request: &Request, rig: &RunningRig, shared: &Shared) -> Result<(Value, bool), Answer> {
     let refuse = |error: LetterError| refused(exit::FAILED, &with_causes(&error));
     match request {
         Request::Top => Ok((Value::Null, false)),
@@ -71,7 +71,8 @@ fn act(request: &Request, rig: &RunningRig, mask: Mask) -> Result<(Value, bool),
             let mut shown = letter_view(letter);
             shown["first_error"] = letter.first_error.as_str().into();
             shown["last_error"] = letter.last_error.as_str().into();
-            shown["content"] = mask(&letter.msg).into();
+            let whence = Whence { checked: &shared.checked, gear: &letter.gear };
+            shown["content"] = (shared.mask)(&letter.msg, &whence).into();
             Ok((shown, false))
         }
         Request::DlqReplay { seq, even_maybe_sent } => {

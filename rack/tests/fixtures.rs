@@ -94,6 +94,21 @@ fn a_thousand_gears_are_checked() {
 }
 
 #[test]
+fn the_page_of_metrics_lists_every_series() {
+    let mut page = String::from(
+        "# What `/metrics` shows\n\n\
+         `fluxrig run --metrics ADDR` serves it as Prometheus text. A name that was released keeps its meaning. What a gear counts\n\
+         by itself, as `name` and `label` of `fluxrig_gear_count_total`, is in its manual: `fluxrig gears doc TYPE`.\n\n\
+         | series | kind | labels | what it says |\n| --- | --- | --- | --- |\n",
+    );
+    for series in fluxrig_rack::SERIES {
+        let labels: Vec<String> = series.labels.iter().map(|label| format!("`{label}`")).collect();
+        page.push_str(&format!("| `{}` | {} | {} | {} |\n", series.name, series.kind, labels.join(" "), series.help));
+    }
+    compare(&Path::new(env!("CARGO_MANIFEST_DIR")).join("METRICS.md"), &page);
+}
+
+#[test]
 fn an_unreadable_file_is_said_with_its_name() {
     let catalog = Catalog::new();
     let error = Rack::load("no/such/file.yaml", &catalog).unwrap_err();

@@ -20,7 +20,7 @@ pub use self::handle::SupervisorRef;
 use self::order::Order;
 use crate::error::StartError;
 use crate::exit::ExitReason;
-use crate::spec::{ChildSpec, Shutdown, SupervisorSpec};
+use crate::spec::{ChildSpec, Kind, Shutdown, SupervisorSpec};
 use crate::strategy::{Action, ChildId, Decider, Event, Phase, Rules};
 use crate::tree::TreeNode;
 
@@ -207,7 +207,14 @@ impl State {
             }
             Err(error) => {
                 slot.note_failed_start(&error);
-                warn!(supervisor = %self.name, child = %slot.spec.name, restarts, error = %crate::exit::chain(&error), "child did not start");
+                let (supervisor, child, cause) = (&self.name, &slot.spec.name, crate::exit::chain(&error));
+                match slot.spec.kind {
+                    Kind::Worker => warn!(%supervisor, %child, restarts, error = %cause, "child did not start"),
+                    // Its own supervisor has told why; each one above would only repeat it, longer.
+                    Kind::Supervisor => {
+                        debug!(%supervisor, %child, restarts, error = %cause, "supervisor did not start")
+                    }
+                }
                 let error = error.of(&slot.spec.name);
                 self.sweep(me).await;
                 Err(error)

@@ -37,6 +37,18 @@ struct Home {
     cell: Arc<Cell>,
 }
 
+impl Home {
+    fn give_back(&self, queue: &Queue, seqs: impl Iterator<Item = u64>) {
+        let gate = queue.spec.lane.is_standard().then(|| self.node.gate.enter());
+        let motion = queue.untake(seqs);
+        if gate.is_some() {
+            self.node.note_dirty();
+        }
+        drop(gate);
+        self.node.move_motion(motion);
+    }
+}
+
 #[derive(Debug)]
 struct Parked {
     inlet_idx: usize,
@@ -212,13 +224,7 @@ impl Effects {
         for (inlet_idx, inlet) in self.home.cell.wiring().inlets.iter().enumerate() {
             let seqs =
                 self.parked.iter().filter(|parked| parked.inlet_idx == inlet_idx).map(|parked| parked.effect.seq);
-            let gate = inlet.queue.spec.lane.is_standard().then(|| self.home.node.gate.enter());
-            let motion = inlet.queue.untake(seqs);
-            if gate.is_some() {
-                self.home.node.note_dirty();
-            }
-            drop(gate);
-            self.home.node.move_motion(motion);
+            self.home.give_back(&inlet.queue, seqs);
         }
         self.parked.clear();
     }
@@ -309,6 +315,23 @@ impl Effect {
                 .inspect(|_| count += 1);
             home.node.end_effects(EffectEnd { queue, seqs: &mut seqs, dead: Vec::new(), reports: Vec::new() });
             home.cell.count_handled(count);
+        }
+    }
+
+    /// Gives back effects of which nothing has started after all, for instance since the link was lost before a byte was
+    /// written: each is on its wire again, in its place, and not *maybe sent*, unless it was so before.
+    pub fn give_back_all(effects: impl IntoIterator<Item = Effect>) {
+        let mut effects = effects.into_iter().peekable();
+        while let Some(first) = effects.next() {
+            let home = Arc::clone(&first.home);
+            if home.node.gauge.is_halted() {
+                return;
+            }
+            let inlet_idx = first.inlet_idx;
+            let queue = &home.cell.wiring().inlets[inlet_idx].queue;
+            let seqs = std::iter::once(first.seq)
+                .chain(std::iter::from_fn(|| effects.next_if(|next| next.inlet_idx == inlet_idx).map(|next| next.seq)));
+            home.give_back(queue, seqs);
         }
     }
 

@@ -371,15 +371,15 @@ fn everything_that_is_wrong_is_said_at_once() {
         gear `Bad Name`: `Bad Name` starts with 'B', expected a-z or 0-9; remedy: start with a lower-case letter or a digit
         wire `pumsp->sink`: found gear `pumsp`, expected one of the rig; remedy: use `pumps`
         wire `nothing-like-it->sink`: found gear `nothing-like-it`, expected one of the rig; remedy: add a gear of that name
-        wire `pumps.ouch->sink.on`: found port `pumps.ouch`, expected one of `pumps.out`; remedy: use one of these
-        wire `pumps.ouch->sink.on`: found port `sink.on`, expected one of `sink.in`, `sink.side`; remedy: use one of these
-        wire `sink->pumps`: found port `sink`, expected one of none (it has no such ports); remedy: use one of these
+        wire `pumps.ouch->sink.on`: found port `pumps.ouch`, expected one of `pumps.out`; remedy: use a port that is there
+        wire `pumps.ouch->sink.on`: found port `sink.on`, expected one of `sink.in`, `sink.side`; remedy: use a port that is there
+        wire `sink->pumps`: found port `sink`, expected none, since `sink` has no outputs; remedy: use a port that is there
         wire `loop.out->sink.in`: found partitions into an endpoint, expected none; remedy: partition the wire into a gear before it
         wire `loop.out->sink.in`: found twice, expected each pair of ports once; remedy: remove one of them
         wire `loop->pumps`: found `capacity` = 0, expected at least 1; remedy: set it so
         wire `loop->pumps`: found `memory_window` = 511, expected at least 512; remedy: set it so
         wire `loop->pumps`: found `partition_by` = nothing, expected the path of the key when `partitions` is above 1; remedy: set it so
-        wire `loop->pumps`: found `retention` = a turbo wire, expected a standard wire, whose messages are in the journal; remedy: set it so
+        wire `loop->pumps`: found `retention` = a value, on a turbo wire, expected a standard wire, whose messages are in the journal; remedy: set it so
         gear `pumps`: found input `in` without a wire, expected at least one; remedy: wire something to `pumps.in`
         gear `source`: found output `out` without a wire, expected at least one; remedy: wire `source.out` to something
         gear `mixed`: found reply ports and an input `in` that says not what it feeds, expected all to say; remedy: declare it with `input_feeding`

@@ -223,15 +223,19 @@ fn describe(name: &NameRecord, image: &Image) -> String {
     let NameRecord { name: of, scenario, number, variant, .. } = name;
     match name.kind {
         Kind::Wire => {
-            let count = image.wires[number].live.len();
-            format!("{count} messages of wire `{of}` ({variant}) of scenario `{scenario}`")
+            let messages = counted(image.wires[number].live.len(), "message");
+            format!("{messages} of wire `{of}` ({variant}) of scenario `{scenario}`")
         }
         Kind::Gear => {
             let gear = &image.gears[number];
-            let (keys, timers) = (gear.keys.len(), gear.timers.len());
-            format!("{keys} keys and {timers} timers of gear `{of}` ({variant}) of scenario `{scenario}`")
+            let (keys, timers) = (counted(gear.keys.len(), "key"), counted(gear.timers.len(), "timer"));
+            format!("{keys} and {timers} of gear `{of}` ({variant}) of scenario `{scenario}`")
         }
     }
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The live messages of a queue, their bodies still in the journal.

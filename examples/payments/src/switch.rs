@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fluxrig_actors::protocol::FluxMsg;
 use fluxrig_gears::iso8583;
-use fluxrig_rack::{Answer, Rack, RackOptions, Request, RunningRack, ask};
+use fluxrig_rack::{Answer, Rack, RackOptions, Request, RunningRack, Whence, ask};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -144,7 +144,7 @@ fn free_ports() -> std::io::Result<[SocketAddr; 3]> {
 }
 
 /// Hides nothing, so that what is kept can be checked; no rack that serves anybody is run so.
-fn everything(msg: &FluxMsg) -> String {
+fn everything(msg: &FluxMsg, _: &Whence<'_>) -> String {
     let raw: String = msg.raw.iter().flat_map(|raw| raw.iter()).map(|byte| format!("{byte:02x}")).collect();
     let fields = msg.data.get_key(iso8583::FIELDS).and_then(|fields| fields.as_map());
     let texts = fields.iter().flat_map(|fields| fields.iter()).filter_map(|(_, value)| value.as_text());

@@ -29,9 +29,14 @@ use crate::predicate::Predicate;
 /// remembered.
 ///
 /// A request that is open already is taken in: its answer goes to whoever asked last. A repeat of one that has ended is
-/// answered from memory. What was refused with another error than `timeout` was never sent, and may be tried again.
+/// answered from memory, with the same fields. What was refused with another error than `timeout` was never sent, and may be tried again.
 ///
 /// A destination that names a `link` is down until that endpoint says that it is up.
+///
+/// It counts, as series and label of `fluxrig_gear_count_total`: `outcomes` of open requests under `answered`, `expired` and
+/// `undeliverable`; `refusals` under `format`, `no_route`, `no_destination` and `overload`; `messages` under `forwarded`,
+/// `duplicate`, `repeat`, `unmatched` and `broken_record`; and `requests_sent`, `requests_answered` and
+/// `requests_unanswered` under the name of each destination.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Conductor")]
@@ -117,14 +122,14 @@ struct RepeatsConfig {
     max: usize,
     /// Whether it outlives the gear and the process.
     durable: bool,
-    /// Fields of an answer that are said again, on a copy of the repeat without sensitive authentication data and MAC.
-    /// With `mti`, the type of the answer is one of them.
-    keep: Vec<Place>,
+    /// Fields of an answer that are said again, beside its key and its type, up to 4096 bytes together. Without this all
+    /// of `data` is, but for sensitive authentication data (fields 35, 36, 45, 52, 55) and, where there was some, the MAC.
+    keep: Option<Vec<Place>>,
 }
 
 impl Default for RepeatsConfig {
     fn default() -> Self {
-        Self { window_ms: 60_000, max: 65_536, durable: true, keep: places(&["37", "38", "39"]) }
+        Self { window_ms: 60_000, max: 65_536, durable: true, keep: None }
     }
 }
 
@@ -182,11 +187,12 @@ fn places(fields: &[&str]) -> Vec<Place> {
 
 /// Fields that are never kept nor said again: tracks, PIN block, chip data (sensitive authentication data).
 const SENSITIVE: [&str; 5] = ["35", "36", "45", "52", "55"];
+/// Fields that vouch for a whole message. They come after the others in a map.
+const MACS: [&str; 2] = ["64", "128"];
 
-/// What a copy of a request must not bring into its answer: that, and the MACs, which vouch for the request alone.
-pub(super) fn stripped() -> Vec<FieldPath> {
-    let fields = SENSITIVE.iter().chain(&["64", "128"]);
-    fields.map(|field| format!("iso8583.{field}").parse().expect("a number is a path")).collect()
+/// Whether a field of an answer is not remembered: sensitive authentication data, and the MACs of a message that lacks it.
+pub(super) fn is_secret(field: &str, has_left_out: bool) -> bool {
+    SENSITIVE.contains(&field) || has_left_out && MACS.contains(&field)
 }
 
 /// A configuration that cannot be what it says. Holds names and numbers of the configuration only.
@@ -326,8 +332,9 @@ impl TryFrom<Config> for Conductor {
         list("key", &key, PLACES_MAX)?;
         list("destinations", &destinations, DESTINATIONS_MAX)?;
         list("routes", &routes, ROUTES_MAX)?;
-        let keeps = [("keep", &keep), ("repeats.keep", &repeats.keep)];
-        for (name, places) in [("key", &key), ("key_optional", &key_optional)].into_iter().chain(keeps) {
+        let said = repeats.keep.as_deref().unwrap_or_default();
+        let keeps = [("keep", keep.as_slice()), ("repeats.keep", said)];
+        for (name, places) in [("key", key.as_slice()), ("key_optional", &key_optional)].into_iter().chain(keeps) {
             harmless(name, places)?;
         }
         if let Some(twice) = key_optional.iter().find(|place| key.contains(place)) {
@@ -348,10 +355,9 @@ impl TryFrom<Config> for Conductor {
             mti: mti.0,
             replies,
             layouts: Layouts {
-                request: Places::new(&key, kept, true).with_optional(optional),
-                answer: Places::new(&key, repeats.keep, false).with_optional(optional),
+                request: Places::new(&key, kept).with_optional(optional),
+                answer: Places::new(&key, said.to_vec()).with_optional(optional),
             },
-            stripped: stripped(),
             open_max: count("open_max", open_max, COUNT_MAX)?,
             destinations,
             routes,
@@ -360,6 +366,7 @@ impl TryFrom<Config> for Conductor {
                 window_ns: i64::try_from(window_ms * 1_000_000).unwrap_or(i64::MAX),
                 max: count("repeats.max", max, COUNT_MAX)?,
                 is_durable: repeats.durable,
+                is_whole: repeats.keep.is_none(),
             },
         })
     }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use fluxrig_actors::Tally;
 use fluxrig_actors::prelude::*;
-use fluxrig_actors::protocol::{Blob, EntityId, SmolStr};
+use fluxrig_actors::protocol::{Blob, EntityId, Map, SmolStr};
 
 use super::fields::Seen;
 use super::key::{self, Key, Mti};
-use super::record::{self, Asker, Kept, Open, Opening, Record};
+use super::record::{self, Asker, Kept, Open, Opening, Record, Said};
 use super::route::{Tree, Unavailable};
 use super::table::{Counts, DoneSlot, OpenSlot, Slot, Table};
 use super::{Conductor, Route, Way, port};
@@ -163,12 +163,19 @@ impl Conductor {
         msg.reference = Some(id);
         msg.expires = None;
         msg.raw = None;
-        for path in &self.stripped {
-            msg.data.remove(path);
-        }
+        let kept_mti = match answer {
+            Said::Whole { mti, data } => {
+                msg.data = data;
+                mti
+            }
+            Said::Fields(kept) => {
+                msg.data = Map::default();
+                self.layouts.answer.restore(&kept, &mut msg);
+                kept.mti
+            }
+        };
         let usual = || mti.map(key::answering);
-        self.set_mti(answer.mti.or_else(usual), &mut msg);
-        self.layouts.answer.restore(&answer, &mut msg);
+        self.set_mti(kept_mti.or_else(usual), &mut msg);
         out.emit(msg);
     }
 
@@ -182,7 +189,10 @@ impl Conductor {
         let seen = places.look(&msg, &mut table.trails.reply);
         match self.match_reply(places.key(&seen), mti, table) {
             Some(key) => {
-                let record = record::answered(out.now_ns(), &seen, mti, places);
+                let record = match self.repeats.is_whole {
+                    true => record::answered_whole(out.now_ns(), &msg.data, mti),
+                    false => record::answered(out.now_ns(), &seen, mti, places),
+                };
                 self.answer(key, record, msg, table, out);
             }
             None => unmatched("unmatched_reply", msg, table, out),

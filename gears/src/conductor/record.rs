@@ -2,19 +2,26 @@
 //! Read defensively: a record of another layout, or a broken one, is told and never a panic.
 
 use bytes::Bytes;
-use fluxrig_actors::protocol::{Blob, FluxId, FluxMsg, Int, SmolStr, Trace, Value};
+use fluxrig_actors::protocol::{Blob, FluxId, FluxMsg, Int, Map, SmolStr, Trace, Value};
 
+use super::config::is_secret;
 use super::fields::{Fields, Seen, Trail};
 use super::key::Mti;
 use crate::map::place::Place;
 
 /// Of one transaction at most so many bytes of fields are kept; further fields are left out.
 const KEPT_BYTES_MAX: usize = 4096;
+/// Maps inside each other in a record; what is deeper is left out.
+const DEPTH_MAX: usize = 8;
+
+/// Where the fields of ISO 8583 stand in `data`.
+const FIELDS: &str = "iso8583";
 
 /// First byte of a record. A number is never given a second meaning.
 const OPEN: u8 = 1;
 const ANSWERED: u8 = 2;
 const TIMED_OUT: u8 = 3;
+const ANSWERED_WHOLE: u8 = 4;
 
 /// A request that waits for its reply.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,8 +47,17 @@ pub(super) struct Asker {
 pub(super) struct Done {
     /// When, ns since the Unix epoch.
     pub(super) at: i64,
-    /// What of the answer is said again; `None` when there was none in time.
-    pub(super) answer: Option<Kept>,
+    /// What is said again; `None` when there was no answer in time.
+    pub(super) answer: Option<Said>,
+}
+
+/// What is remembered of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Said {
+    /// Some of its fields.
+    Fields(Kept),
+    /// All of its `data`, but for what is never kept.
+    Whole { mti: Option<Mti>, data: Map },
 }
 
 /// Fields of a message by the position of their place in a list.
@@ -64,14 +80,12 @@ pub(super) struct Places {
     fields: Fields,
     /// The first ones are those of the key.
     keys: usize,
-    /// The first one that is kept.
-    from: usize,
     layout: u32,
 }
 
 impl Places {
-    /// Places of the key, and the others. Those of the key are kept, or not.
-    pub(super) fn new(key: &[Place], others: Vec<Place>, is_key_kept: bool) -> Self {
+    /// Places of the key, and the others.
+    pub(super) fn new(key: &[Place], others: Vec<Place>) -> Self {
         let mut list = key.to_vec();
         list.extend(others);
         let mut hasher = blake3::Hasher::new();
@@ -81,8 +95,7 @@ impl Places {
         }
         let mut layout = [0; 4];
         layout.copy_from_slice(&hasher.finalize().as_bytes()[..4]);
-        let (keys, from) = (key.len(), if is_key_kept { 0 } else { key.len() });
-        Self { fields: Fields::new(&list), list, keys, from, layout: u32::from_le_bytes(layout) }
+        Self { fields: Fields::new(&list), list, keys: key.len(), layout: u32::from_le_bytes(layout) }
     }
 
     /// The last ones of the key need not be there.
@@ -107,13 +120,11 @@ impl Places {
         let [m0, m1, m2, m3] = mti.unwrap_or_default();
         into.extend_from_slice(&[l0, l1, l2, l3, m0, m1, m2, m3]);
         let limit = into.len() + KEPT_BYTES_MAX;
-        for (idx, field) in (0u8..).zip(seen).skip(self.from) {
+        for (idx, field) in (0u8..).zip(seen) {
             match field {
-                Seen::Text(text) => write_value(idx, b't', text.as_bytes(), limit, into),
-                Seen::Value(Value::Bytes(bytes)) => write_value(idx, b'b', bytes, limit, into),
-                Seen::Value(Value::Int(int)) => write_value(idx, b'i', &i128::from(*int).to_le_bytes(), limit, into),
-                Seen::Value(Value::Bool(is_true)) => write_value(idx, b'?', &[u8::from(*is_true)], limit, into),
-                Seen::Value(_) | Seen::Nothing | Seen::Absent => {}
+                Seen::Text(text) => write_named(&[idx], b't', text.as_bytes(), limit, into),
+                Seen::Value(value) => write_value(&[idx], value, limit, into),
+                Seen::Nothing | Seen::Absent => {}
             }
         }
     }
@@ -137,13 +148,55 @@ impl Places {
     }
 }
 
-fn write_value(idx: u8, tag: u8, bytes: &[u8], limit: usize, into: &mut Vec<u8>) {
-    if into.len() + bytes.len() + 4 > limit {
+/// Writes a value that is no list and no map.
+fn write_value(name: &[u8], value: &Value, limit: usize, into: &mut Vec<u8>) {
+    match value {
+        Value::Text(text) => write_named(name, b't', text.as_bytes(), limit, into),
+        Value::Bytes(bytes) => write_named(name, b'b', bytes, limit, into),
+        Value::Int(int) => write_named(name, b'i', &i128::from(*int).to_le_bytes(), limit, into),
+        Value::Bool(is_true) => write_named(name, b'?', &[u8::from(*is_true)], limit, into),
+        Value::Null | Value::Float(_) | Value::Array(_) | Value::Map(_) => {}
+    }
+}
+
+fn write_named(name: &[u8], tag: u8, bytes: &[u8], limit: usize, into: &mut Vec<u8>) {
+    if into.len() + name.len() + bytes.len() + 3 > limit {
         return;
     }
     let [low, high] = (bytes.len() as u16).to_le_bytes();
-    into.extend_from_slice(&[idx, tag, low, high]);
+    into.extend_from_slice(name);
+    into.extend_from_slice(&[tag, low, high]);
     into.extend_from_slice(bytes);
+}
+
+/// Writes the entries of a map; those of the map in which ISO 8583 stands without what is never kept. Each entry is its
+/// key behind a length, and a value; a map inside is a value of its own entries.
+fn write_map(map: &Map, depth: usize, is_iso8583: bool, limit: usize, into: &mut Vec<u8>) {
+    let mut has_left_out = false;
+    for (key, value) in map.iter() {
+        // A MAC vouches for all of a message, so it says nothing of one that lacks something.
+        if is_iso8583 && is_secret(key, has_left_out) {
+            has_left_out = true;
+            continue;
+        }
+        let Ok(len) = u8::try_from(key.len()) else { continue };
+        let at = into.len();
+        into.push(len);
+        into.extend_from_slice(key.as_bytes());
+        let named = into.len();
+        match value {
+            Value::Map(inner) if depth < DEPTH_MAX && named + 3 <= limit => {
+                into.extend_from_slice(&[b'm', 0, 0]);
+                write_map(inner, depth + 1, depth == 0 && key == FIELDS, limit, into);
+                let len = (into.len() - named - 3) as u16;
+                into[named + 1..named + 3].copy_from_slice(&len.to_le_bytes());
+            }
+            value => write_value(&[], value, limit, into),
+        }
+        if into.len() == named {
+            into.truncate(at);
+        }
+    }
 }
 
 /// What an open request is written from.
@@ -179,6 +232,17 @@ pub(super) fn answered(at: i64, seen: &[Seen<'_>], mti: Option<Mti>, places: &Pl
     bytes.push(ANSWERED);
     bytes.extend_from_slice(&at.to_le_bytes());
     places.write(seen, mti, &mut bytes);
+    bytes.into()
+}
+
+/// The bytes of a transaction that was answered with this message.
+pub(super) fn answered_whole(at: i64, data: &Map, mti: Option<Mti>) -> Blob {
+    let mut bytes = Vec::with_capacity(256);
+    bytes.push(ANSWERED_WHOLE);
+    bytes.extend_from_slice(&at.to_le_bytes());
+    bytes.extend_from_slice(&mti.unwrap_or_default());
+    let limit = bytes.len() + KEPT_BYTES_MAX;
+    write_map(data, 0, false, limit, &mut bytes);
     bytes.into()
 }
 
@@ -231,7 +295,16 @@ impl Layouts {
             }
             ANSWERED => {
                 let at = i64::from_le_bytes(reader.array()?);
-                let answer = Some(reader.kept(&self.answer)?);
+                let kept = reader.kept(&self.answer)?;
+                // One that was kept for other places says nothing any more; that it is over it does say.
+                let answer = (!kept.values.is_empty()).then_some(Said::Fields(kept));
+                Some(Record::Done(Done { at, answer }))
+            }
+            ANSWERED_WHOLE => {
+                let at = i64::from_le_bytes(reader.array()?);
+                let mti: Mti = reader.array()?;
+                let data = reader.map(0)?;
+                let answer = Some(Said::Whole { mti: (mti != [0; 4]).then_some(mti), data });
                 Some(Record::Done(Done { at, answer }))
             }
             TIMED_OUT => {
@@ -280,19 +353,38 @@ impl<'a> Reader<'a> {
         let mut kept = Kept { mti: (mti != [0; 4]).then_some(mti), values: Vec::new() };
         while !self.0.is_empty() {
             let [idx, tag] = self.array()?;
-            let bytes = self.short()?;
-            let value = match tag {
-                b't' => Value::from(std::str::from_utf8(bytes).ok()?),
-                b'b' => Value::from(bytes),
-                b'i' => Int::try_from(i128::from_le_bytes(bytes.try_into().ok()?)).ok()?.into(),
-                b'?' => Value::from(bytes == [1]),
-                _ => return None,
-            };
+            let value = self.value(tag)?;
             if layout == places.layout {
                 kept.values.push((idx, value));
             }
         }
         Some(kept)
+    }
+
+    fn value(&mut self, tag: u8) -> Option<Value> {
+        let bytes = self.short()?;
+        Some(match tag {
+            b't' => Value::from(std::str::from_utf8(bytes).ok()?),
+            b'b' => Value::from(bytes),
+            b'i' => Int::try_from(i128::from_le_bytes(bytes.try_into().ok()?)).ok()?.into(),
+            b'?' => Value::from(bytes == [1]),
+            _ => return None,
+        })
+    }
+
+    /// The entries of a map, up to the end.
+    fn map(&mut self, depth: usize) -> Option<Map> {
+        let mut map = Map::default();
+        while !self.0.is_empty() {
+            let len = self.array::<1>()?[0];
+            let key = SmolStr::new(std::str::from_utf8(self.slice(len.into())?).ok()?);
+            let value = match self.array::<1>()?[0] {
+                b'm' if depth < DEPTH_MAX => Reader(self.short()?).map(depth + 1)?.into(),
+                tag => self.value(tag)?,
+            };
+            map.insert_key(key, value);
+        }
+        Some(map)
     }
 }
 

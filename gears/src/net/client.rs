@@ -9,7 +9,7 @@ use fluxrig_actors::OnMaybeSent;
 use fluxrig_actors::prelude::*;
 use tokio::net::TcpStream;
 
-use super::connection::{Connection, Leftover};
+use super::connection::Connection;
 use super::counters::{Counters, Reason};
 use super::outgoing::{BATCH, Outgoing, unless_probe};
 use super::setup::{Dial, Setup};
@@ -22,7 +22,7 @@ struct Client<'a> {
     counters: Arc<Counters>,
     outgoing: Outgoing,
     unsent_max: usize,
-    /// Taken, and certainly not sent: they go first when there is a connection again.
+    /// Begun, and to be sent again whole: they go first when there is a connection again.
     kept: VecDeque<Effect>,
 }
 
@@ -97,20 +97,23 @@ impl Client<'_> {
         let Some(talk) = talk else { return Ok(None) };
         self.io.link_down(talk.reason.text());
         tracing::warn!(endpoint = self.io.name(), reason = talk.reason.text(), "connection lost");
-        // What the connection had comes before what it had not taken yet.
-        let leftovers: Vec<_> = talk.leftovers.into_iter().filter_map(|leftover| self.keep(leftover)).collect();
-        self.kept.extend(leftovers);
-        self.kept.extend(self.outgoing.unsent());
+        // Before the rest is given back, so that nothing is taken again meanwhile.
+        effects.set_window(0);
+        let (begun, fresh): (Vec<_>, Vec<_>) = talk.leftovers.into_iter().partition(|leftover| leftover.is_begun);
+        begun.into_iter().for_each(|leftover| self.keep(leftover.effect));
+        let fresh = fresh.into_iter().map(|leftover| leftover.effect);
+        // Of these no byte was written. While there is no connection they wait on their wires, where they expire, are
+        // drained and outlive a crash as what they are: not sent.
+        Effect::give_back_all(fresh.chain(self.outgoing.unsent()));
         Ok((talk.reason != Reason::Ended).then_some(talk.seen > 0))
     }
 
-    /// What becomes of an effect that was not written whole.
-    fn keep(&self, leftover: Leftover) -> Option<Effect> {
-        if leftover.is_begun && self.dial.on_maybe_sent == OnMaybeSent::Report {
-            leftover.effect.unknown("the connection ended while it was written");
-            return None;
+    /// What becomes of an effect of which some was written.
+    fn keep(&mut self, effect: Effect) {
+        match self.dial.on_maybe_sent {
+            OnMaybeSent::Report => effect.unknown("the connection ended while it was written"),
+            _ => self.kept.push_back(effect),
         }
-        Some(leftover.effect)
     }
 
     /// Sends effects until the rig ends; stands still when the connection has ended.

@@ -55,11 +55,7 @@ pub(super) fn top(at: &At, is_json: bool, is_once: bool) -> u8 {
         return answer(at, &Request::Top, |top| say(&top_text(top)));
     }
     loop {
-        // Home, then the page, then nothing below it: no flicker, and no second screen to leave.
-        let code = answer(at, &Request::Top, |top| {
-            let page = top_text(top).replace('\n', "\x1b[K\n");
-            say(&format!("\x1b[H{page}\x1b[J"));
-        });
+        let code = answer(at, &Request::Top, |top| say(&frame(&top_text(top))));
         if code != exit::DONE {
             return code;
         }
@@ -68,6 +64,13 @@ pub(super) fn top(at: &At, is_json: bool, is_once: bool) -> u8 {
             Err(code) => return code,
         }
     }
+}
+
+/// A page that takes the place of the one before: no flicker, and no second screen to leave. Each line goes to a row of
+/// its own, so one that is longer than the screen does not scroll it: its beginning stays, and its last line.
+fn frame(page: &str) -> String {
+    let rows = page.lines().zip(1..).map(|(line, row)| format!("\x1b[{row};1H{line}\x1b[K"));
+    rows.chain(["\x1b[J".to_owned()]).collect()
 }
 
 pub(super) fn dlq(at: &At, command: &DlqCommand) -> u8 {
@@ -92,7 +95,8 @@ pub(super) fn dlq(at: &At, command: &DlqCommand) -> u8 {
 
 fn letters(found: &Value) {
     let letters = found["letters"].as_array().map(Vec::as_slice).unwrap_or_default();
-    say(&format!("{} dead letters\n", found["count"]));
+    let plural = if found["count"] == 1 { "" } else { "s" };
+    say(&format!("{} dead letter{plural}\n", found["count"]));
     for letter in letters {
         let word = |key: &str| letter[key].as_str().unwrap_or_default();
         let at = time::written(letter["at_ns"].as_i64().unwrap_or(0));
@@ -121,4 +125,15 @@ fn letter(found: &Value) {
 pub(super) fn replay(args: &ReplayArgs) -> u8 {
     let request = Request::Replay { wire: args.wire.clone(), from_seq: args.from_seq, from_ns: args.from_time };
     answer(&args.at, &request, |done| say(&format!("{} messages delivered again\n", done["replayed"])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_longer_than_the_screen_does_not_scroll_it() {
+        let found = frame("one\ntwo\n");
+        assert_eq!(found, "\x1b[1;1Hone\x1b[K\x1b[2;1Htwo\x1b[K\x1b[J");
+    }
 }

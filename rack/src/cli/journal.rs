@@ -116,9 +116,9 @@ fn repair(found: &Found, is_meant: bool) -> u8 {
     say(&format!("{damage}\n"));
     if !is_meant {
         complain(&format!(
-            "journal: found damage in segment {:08x}, expected your word before it and every younger segment are put aside; \
-             remedy: put the file back from a copy, or say `--give-up` and lose the epochs after {}",
-            damage.segment, damage.last_epoch
+            "journal: found damage in segment {0:08x}, expected a copy of it to put back; remedy: put it back, or say \
+             `--give-up`: segment {0:08x} and all younger ones are put aside, and what only they hold is lost",
+            damage.segment
         ));
         return exit::DAMAGED;
     }

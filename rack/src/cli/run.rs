@@ -7,6 +7,7 @@ use std::time::Duration;
 use fluxrig_actors::Orphans;
 use fluxrig_rack::{Rack, RackError, RackOptions, exit, with_causes};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 
 use super::{OrphansChoice, RunArgs, complain};
@@ -72,6 +73,9 @@ fn refuse(file: &Path, error: &RackError) -> u8 {
     error.exit_code()
 }
 
+/// Signals this close together are one: `timeout`, or a shell with the process group, sends its own twice.
+const SAME_SIGNAL: Duration = Duration::from_millis(50);
+
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -113,16 +117,25 @@ async fn live(rack: Rack, options: RackOptions, file: &Path) -> u8 {
         error = running.ended() => Some(error),
         () = signals.next() => None,
     };
+    let first = Instant::now();
     if ended.is_none() {
         tracing::info!("draining");
     }
+    let again = async {
+        loop {
+            signals.next().await;
+            if first.elapsed() >= SAME_SIGNAL {
+                return;
+            }
+        }
+    };
     tokio::select! {
         is_drained = running.stop() => match is_drained {
             true => tracing::info!("rack stopped"),
             false => tracing::warn!("rack stopped before everything under way was done"),
         },
         // What is on standard wires stays in the journal.
-        () = signals.next() => tracing::warn!("rack ended by a second signal, not drained"),
+        () = again => tracing::warn!("rack ended by a second signal, not drained"),
     }
     match ended {
         Some(error) => refuse(file, &error),

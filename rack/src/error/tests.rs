@@ -40,7 +40,15 @@ fn each_error_has_its_code() {
     check(&RackError::Rig(RigError::Directory(io(io::ErrorKind::PermissionDenied))), 73, "writable");
     check(&RackError::Ended { reason: "shutdown".into() }, 1, "shutdown");
     check(&RackChoice::Unnamed { listed: "`a`, `b`".into() }.into(), 2, "--rack");
-    check(&RackChoice::Unknown { found: "x".into(), listed: "`a`".into() }.into(), 2, "`x`");
+    check(&RackChoice::Unknown { found: "x".into(), listed: "`a`".into(), remedy: "use `a`".into() }.into(), 2, "`x`");
+}
+
+#[test]
+fn a_cause_stands_before_the_remedy() {
+    let source = io::Error::from(io::ErrorKind::PermissionDenied);
+    let text = with_causes(&RackError::Control { dir: "d".to_owned(), source });
+    assert!(text.contains("expected to be able to make it (permission denied); remedy: "), "{text}");
+    assert!(text.ends_with("check the rights of the directory"), "{text}");
 }
 
 #[test]

@@ -85,7 +85,7 @@ async fn what_a_redactor_takes_out_is_in_no_dead_letter_and_a_mask_says_what_is_
             msg.data.remove_key("pin")?;
             Some(msg)
         }),
-        mask: |msg| format!("card of {} digits, pin: {}", 4, msg.data.get_key("pin").is_some()),
+        mask: |msg, _| format!("card of {} digits, pin: {}", 4, msg.data.get_key("pin").is_some()),
         ..options(&dir)
     };
     let rack = Rack::parse("f", text, &fluxrig_gears::standard(), &|_| None).unwrap();

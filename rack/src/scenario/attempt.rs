@@ -39,9 +39,7 @@ pub(crate) fn attempt<T>(
             Ok(value) => return Outcome { value: Some(value), is_certain },
             Err(_) => {
                 let Some(trouble) = session.take_trouble() else { break };
-                let is_follow_up = matches!(trouble.error.kind, DeKind::Missing(field)
-                    if session.hidden.contains(&with(&trouble.steps, field)));
-                if !is_follow_up {
+                if !is_follow_up(&trouble.error, &trouble.steps, &session.hidden) {
                     let text = with_remedy(trouble.error.text, remedy);
                     problems.add(trouble.pos, format!("{path}{}", written(&trouble.steps)), Fault::Refused { text });
                 }
@@ -58,6 +56,21 @@ pub(crate) fn attempt<T>(
         }
     }
     Outcome { value: None, is_certain: false }
+}
+
+/// Whether an error only says that something is not there which was left out.
+fn is_follow_up(error: &DeError, steps: &[Step], hidden: &[Vec<Step>]) -> bool {
+    if let DeKind::Missing(field) = error.kind {
+        return hidden.contains(&with(steps, field));
+    }
+    // What a type says of all its keys together names the ones that it misses.
+    let is_named = |left_out: &Vec<Step>| match left_out.last() {
+        Some(Step::Key(key)) if left_out.len() > steps.len() && left_out.starts_with(steps) => {
+            error.kind == DeKind::Other && error.text.contains(&format!("`{key}`"))
+        }
+        _ => false,
+    };
+    hidden.iter().any(is_named)
 }
 
 fn with(steps: &[Step], field: &str) -> Vec<Step> {

@@ -261,7 +261,7 @@ fn is_one_host(left: Option<IpAddr>, right: Option<IpAddr>) -> bool {
 
 fn check_wire(wire: &Item<'_, WireEntry>, problems: &mut Problems) {
     if wire.entry.lane == LaneChoice::Turbo {
-        for key in ["durability", "backend"].into_iter().filter(|key| wire.node.get(key).is_some()) {
+        for key in ["durability", "backend", "retention"].into_iter().filter(|key| wire.node.get(key).is_some()) {
             wire.refuse(key, Fault::Turbo, problems);
         }
     }

@@ -4,14 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use fluxrig_actors::journal::DiskOptions;
+use fluxrig_actors::protocol::SmolStr;
 use fluxrig_actors::protocol::subject::Name;
-use fluxrig_actors::{Built, Catalog, JournalOptions, PlanError, PlanErrors, Ports, Rig};
+use fluxrig_actors::{Built, Catalog, JournalOptions, PlanError, PlanErrors, Ports, Rig, nearest};
 
 use super::check::rebuild;
 use super::problem::{Fault, Problems};
 use super::read::{Item, Sections, journal_key};
-use super::tree::{Node, Pos};
-use super::{Checked, FileJournal, GearEntry, Journal, RackEntry, StateChoice, WireEntry, ms};
+use super::tree::{Content, Node, Pos, clipped};
+use super::{Checked, FileJournal, GearEntry, Journal, LaneChoice, RackEntry, StateChoice, WireEntry, ms};
 
 /// Every rack that a scenario can run on: those that it names, and one that stands for each group.
 #[derive(Debug)]
@@ -113,6 +114,7 @@ pub(crate) fn check_plans(
         Some(&idx) => ports[idx].is_none(),
         None => sections.unread.iter().any(|unread| unread == name),
     };
+    let ends = Ends { known: &known, ports: &ports };
     let deploys: Vec<&Option<Name>> = sections.gears.iter().map(|gear| &gear.entry.deploy).collect();
     let members = |idx: usize| universe.members(deploys[idx]);
     let mut wires = Vec::new();
@@ -121,6 +123,14 @@ pub(crate) fn check_plans(
         let (from, to) = (gear_of(&wire.entry.from), gear_of(&wire.entry.to));
         if is_broken(from) || is_broken(to) {
             beside_broken.extend([from, to]);
+            // The other end may be wrong all the same, and the runtime is not asked about this wire.
+            for (end, side) in [(&wire.entry.from, Side::From), (&wire.entry.to, Side::To)] {
+                if !is_broken(gear_of(end))
+                    && let Some(fault) = ends.fault(wire, end, side)
+                {
+                    problems.add(wire.pos(side.key()), "", fault);
+                }
+            }
             continue;
         }
         match (known.get(from), known.get(to)) {
@@ -131,7 +141,7 @@ pub(crate) fn check_plans(
             _ => wires.push(wire),
         }
     }
-    let places = Places { top, sections, known: &known, ports: &ports, beside_broken: &beside_broken };
+    let places = Places { top, sections, ends, beside_broken: &beside_broken };
     for subset in universe.subsets(&deploys) {
         let name = sections.meta.as_ref().map_or("scenario", |meta| meta.name.as_str());
         let mut rig = Rig::new(name).journal_with(journal_options(sections.journal, "unopened"));
@@ -185,8 +195,7 @@ pub(crate) fn journal_options(journal: Journal, dir: impl Into<std::path::PathBu
 struct Places<'c> {
     top: &'c Node,
     sections: &'c Sections<'c>,
-    known: &'c HashMap<&'c str, usize>,
-    ports: &'c [Option<Ports>],
+    ends: Ends<'c>,
     /// Gears next to one that could not be built: whether they are wired cannot be said.
     beside_broken: &'c BTreeSet<&'c str>,
 }
@@ -209,12 +218,14 @@ impl Places<'_> {
             | PlanError::NoJournalForState { gear }
             | PlanError::Feeds { gear, .. }
             | PlanError::Cycle { gear } => self.gear(gear),
-            PlanError::UnknownGear { wire, found, .. } | PlanError::UnknownPort { wire, found, .. } => {
-                self.wire(wire, |wire| match wire.entry.from == *found || gear_of(&wire.entry.from) == found {
-                    true => "from",
-                    false => "to",
-                })
+            PlanError::UnknownGear { wire, .. } | PlanError::UnknownPort { wire, .. } => {
+                if self.unknown(wire, problems) {
+                    return;
+                }
+                self.top.pos
             }
+            // Said before, at the key.
+            PlanError::Setting { wire, setting: "retention", .. } if self.is_turbo(wire) => return,
             PlanError::DuplicateWire { wire } => self.duplicate(wire),
             PlanError::PartitionedEndpoint { wire } => self.wire(wire, |_| "partitions"),
             PlanError::NoJournal { wire } => self.wire(wire, |_| "lane"),
@@ -225,8 +236,27 @@ impl Places<'_> {
         problems.add(pos, "", Fault::Plan { text: error.to_string() });
     }
 
+    /// Says what is wrong with the ends of a wire. False when nothing is found, though the runtime has said so.
+    fn unknown(&self, name: &str, problems: &mut Problems) -> bool {
+        let mut is_said = false;
+        for wire in self.sections.wires.iter().filter(|wire| wire.entry.asked() == name) {
+            for (end, side) in [(&wire.entry.from, Side::From), (&wire.entry.to, Side::To)] {
+                if let Some(fault) = self.ends.fault(wire, end, side) {
+                    problems.add(wire.pos(side.key()), "", fault);
+                    is_said = true;
+                }
+            }
+        }
+        is_said
+    }
+
+    fn is_turbo(&self, name: &str) -> bool {
+        let wire = self.sections.wires.iter().find(|wire| self.is_called(&wire.entry, name));
+        wire.is_some_and(|wire| wire.entry.lane == LaneChoice::Turbo)
+    }
+
     fn gear(&self, name: &str) -> Pos {
-        self.known.get(name).map_or(self.top.pos, |&idx| self.sections.gears[idx].pos("name"))
+        self.ends.known.get(name).map_or(self.top.pos, |&idx| self.sections.gears[idx].pos("name"))
     }
 
     fn wire<'k>(&self, name: &str, key: impl Fn(&Item<'_, WireEntry>) -> &'k str) -> Pos {
@@ -240,8 +270,81 @@ impl Places<'_> {
     }
 
     fn is_called(&self, wire: &WireEntry, name: &str) -> bool {
-        let ports = |end: &str| self.known.get(gear_of(end)).and_then(|&idx| self.ports[idx].as_ref());
-        wire.asked() == name || resolved(wire, ports).as_deref() == Some(name)
+        wire.asked() == name || resolved(wire, |end| self.ends.ports(end)).as_deref() == Some(name)
+    }
+}
+
+/// Which end of a wire.
+#[derive(Clone, Copy)]
+enum Side {
+    From,
+    To,
+}
+
+impl Side {
+    fn key(self) -> &'static str {
+        match self {
+            Self::From => "from",
+            Self::To => "to",
+        }
+    }
+}
+
+/// What an end of a wire may be: gears by name, and their ports where they could be built.
+#[derive(Clone, Copy)]
+struct Ends<'c> {
+    known: &'c HashMap<&'c str, usize>,
+    ports: &'c [Option<Ports>],
+}
+
+impl<'c> Ends<'c> {
+    fn ports(&self, end: &str) -> Option<&'c Ports> {
+        self.known.get(gear_of(end)).and_then(|&idx| self.ports[idx].as_ref())
+    }
+
+    /// What is wrong with one end, said with the nearest name.
+    fn fault(&self, wire: &Item<'_, WireEntry>, end: &str, side: Side) -> Option<Fault> {
+        let as_written = written(wire, side.key());
+        // What came out of a variable is not shown.
+        let is_plain = as_written == end;
+        let shown = |part: &str| if is_plain { part.to_owned() } else { as_written.clone() };
+        let wire = format!("{}->{}", written(wire, "from"), written(wire, "to"));
+        let gear = gear_of(end);
+        let Some(&idx) = self.known.get(gear) else {
+            let nearest = nearest(gear, self.known.keys().copied());
+            let remedy = nearest.map_or_else(|| "add a gear of that name".to_owned(), |name| format!("use `{name}`"));
+            return Some(Fault::UnknownGear { wire, found: shown(gear), remedy });
+        };
+        let ports = self.ports[idx].as_ref()?;
+        let names: Vec<&SmolStr> = match side {
+            Side::From => ports.outputs.iter().map(|port| &port.name).collect(),
+            Side::To => ports.inputs.iter().map(|port| &port.name).collect(),
+        };
+        if names.is_empty() {
+            let (what, remedy) = match side {
+                Side::From => ("outputs", "wire from another gear"),
+                Side::To => ("inputs", "wire to another gear"),
+            };
+            return Some(Fault::NoPorts { wire, gear: shown(gear), what, remedy });
+        }
+        let (_, found) = end.split_once('.')?;
+        if names.iter().any(|name| *name == found) {
+            return None;
+        }
+        let listed: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        let nearest = nearest(found, names.iter().map(|name| name.as_str()));
+        let nearest = nearest.or((names.len() == 1).then(|| names[0].as_str()));
+        let remedy = nearest.map_or_else(|| "use one of these".to_owned(), |name| format!("use `{gear}.{name}`"));
+        let expected = listed.join(", ");
+        Some(Fault::UnknownPort { wire, gear: gear.to_owned(), found: shown(found), expected, remedy })
+    }
+}
+
+/// An end of a wire as it stands in the file.
+fn written(wire: &Item<'_, WireEntry>, key: &str) -> String {
+    match wire.node.get(key).map(|node| &node.content) {
+        Some(Content::Scalar(scalar)) => clipped(scalar.source()),
+        _ => String::new(),
     }
 }
 
@@ -266,14 +369,14 @@ fn resolved<'p>(wire: &WireEntry, ports: impl Fn(&str) -> Option<&'p Ports>) -> 
 #[non_exhaustive]
 pub enum RackChoice {
     /// No such rack.
-    #[error(
-        "rack `{found}`: found none of this name in the scenario, expected one of {listed}; remedy: name one of these"
-    )]
+    #[error("rack `{found}`: found none of this name in the scenario, expected one of {listed}; remedy: {remedy}")]
     Unknown {
         /// What was asked for.
         found: String,
         /// What there is.
         listed: String,
+        /// The nearest name, or how to see all.
+        remedy: String,
     },
     /// More than one, and none was named.
     #[error(
@@ -304,7 +407,10 @@ impl Checked {
             || racks.iter().filter_map(|rack| rack.name.as_ref()).map(|name| format!("`{name}`")).collect::<Vec<_>>();
         let unknown = |found: &str| {
             let listed = if listed().is_empty() { "none (it has groups only)".to_owned() } else { listed().join(", ") };
-            RackChoice::Unknown { found: found.to_owned(), listed }
+            let names = racks.iter().filter_map(|rack| rack.name.as_ref()).map(Name::as_str);
+            let remedy =
+                nearest(found, names).map_or_else(|| "name one of these".to_owned(), |name| format!("use `{name}`"));
+            RackChoice::Unknown { found: found.to_owned(), listed, remedy }
         };
         let mut named = racks.iter().filter_map(|rack| rack.name.as_ref());
         match name {
@@ -348,6 +454,13 @@ impl Checked {
             rig = rig.wire_with(&wire.from, &wire.to, wire.options());
         }
         Ok(rig)
+    }
+
+    /// What stands at one key of a gear's configuration, variables put in. Nothing where it is a map or a list.
+    #[must_use]
+    pub fn setting(&self, gear: &str, key: &str) -> Option<&str> {
+        let idx = self.scenario.gears.iter().position(|entry| entry.name.as_str() == gear)?;
+        self.configs.get(idx)?.as_ref()?.get(key)?.text()
     }
 
     /// How the running rig calls a wire.

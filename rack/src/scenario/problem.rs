@@ -184,6 +184,42 @@ pub enum Fault {
     /// A key that has no effect beside another one.
     #[error("found it on a turbo wire, expected a standard one; remedy: leave it out, or make the wire standard")]
     Turbo,
+    /// An end of a wire that is no gear.
+    #[error("wire `{wire}`: found gear `{found}`, expected one of `gears`; remedy: {remedy}")]
+    UnknownGear {
+        /// The wire.
+        wire: String,
+        /// What stands there.
+        found: String,
+        /// The nearest name, or what to add.
+        remedy: String,
+    },
+    /// An end of a wire at a gear without ports in that direction.
+    #[error("wire `{wire}`: found gear `{gear}`, which has no {what}, expected one that has; remedy: {remedy}")]
+    NoPorts {
+        /// The wire.
+        wire: String,
+        /// The gear.
+        gear: String,
+        /// `inputs` or `outputs`.
+        what: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// An end of a wire that is no port of its gear.
+    #[error("wire `{wire}`: found port `{found}` of gear `{gear}`, expected one of {expected}; remedy: {remedy}")]
+    UnknownPort {
+        /// The wire.
+        wire: String,
+        /// The gear.
+        gear: String,
+        /// What stands there.
+        found: String,
+        /// Ports that there are, in the wire's direction.
+        expected: String,
+        /// The nearest name, or to use one of these.
+        remedy: String,
+    },
     /// What the runtime says of gears and wires together.
     #[error("{text}")]
     Plan {

@@ -29,6 +29,7 @@ fn a_scenario_runs_is_seen_and_is_drained() {
     assert_eq!((top["scenario"].as_str(), top["is_degraded"].as_bool()), (Some("pipeline"), Some(false)));
     assert_eq!(top["wires"][0]["doors"], "open");
     assert_eq!(daemon.get("/readyz"), (200, "ready\n".into()));
+    assert_eq!(daemon.get("/readyz?links"), (200, "ready\n".into()));
     assert_eq!(daemon.get("/healthz").0, 200);
     assert_eq!(daemon.get("/nothing").0, 404);
 
@@ -184,6 +185,11 @@ fn links_doors_and_what_gears_count_are_told() {
     assert_eq!((&top["links"][0]["endpoint"], &top["doors"][0]["state"]), (&"host".into(), &"open".into()), "{top}");
     let (_, page) = daemon.get("/metrics");
     assert!(page.contains("fluxrig_link_up{endpoint=\"host\"} 0\n"), "{page}");
+    // Whoever asks is answered all the same: a peer that is away takes nothing from readiness, unless that is asked.
+    assert!(page.contains("fluxrig_ready 1\n"), "{page}");
+    assert_eq!(daemon.get("/readyz"), (200, "ready\n".into()));
+    let (status, why) = daemon.get("/readyz?links");
+    assert!(status == 503 && why.starts_with("link `host` is down: "), "{status} {why}");
     assert!(page.contains("fluxrig_door_open{endpoint=\"source\",port=\"out\"} 1\n"), "{page}");
     let page = text(&daemon.ask(&["top"]).stdout);
     assert!(page.contains("\nDOOR") && page.contains("source.out  open\n"), "{page}");
@@ -433,7 +439,8 @@ fn a_second_signal_ends_what_does_not_drain() {
     assert_eq!(get(&metrics, "/healthz").0, 200);
     let output = daemon.ask(&["dlq", "list"]);
     assert_eq!(output.status.code(), Some(75), "{}", text(&output.stderr));
-    let (code, log) = daemon.terminate();
+    // Two that come together are one, as `timeout` sends them; so it is sent until it counts.
+    let (code, log) = daemon.terminate_at_once();
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("ended by a second signal"), "{log}");
 }

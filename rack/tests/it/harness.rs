@@ -70,7 +70,7 @@ impl Daemon {
     pub(crate) fn start_set(scenario: &Path, data_dir: &Path, variables: &[(&str, SocketAddr)]) -> Self {
         // What a kill left would be taken for the new one.
         drop(std::fs::remove_file(data_dir.join("control.sock")));
-        let mut command = fluxrig(&["run", scenario.to_str().unwrap()]);
+        let mut command = fluxrig(&["run", scenario.to_str().unwrap(), "--metrics", "127.0.0.1:0"]);
         command.envs(variables.iter().map(|(name, address)| (name, address.to_string())));
         Self::spawn(&mut command, data_dir)
     }
@@ -137,6 +137,17 @@ impl Daemon {
         list["letters"].as_array().unwrap().clone()
     }
 
+    /// SIGTERM again and again, and the end.
+    pub(crate) fn terminate_at_once(mut self) -> (Option<i32>, String) {
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            self.signal();
+        };
+        (status.code(), self.log())
+    }
+
     /// SIGTERM, and the end.
     pub(crate) fn terminate(mut self) -> (Option<i32>, String) {
         self.signal();
@@ -166,6 +177,13 @@ pub(crate) fn get(address: &str, path: &str) -> (u16, String) {
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// What a gear has counted, from the page `/metrics`.
+pub(crate) fn counted(page: &str, gear: &str, name: &str, label: &str) -> u64 {
+    let head = format!("fluxrig_gear_count_total{{gear=\"{gear}\",name=\"{name}\",label=\"{label}\"}} ");
+    let line = page.lines().find_map(|line| line.strip_prefix(&head));
+    line.unwrap_or_else(|| panic!("no {head}: {page}")).parse().unwrap()
 }
 
 pub(crate) fn passed(top: &Value, wire: &str) -> u64 {

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use fluxrig_actors::protocol::Map;
 use fluxrig_gears::iso8583::{Decoded, Spec, response_mti};
@@ -149,20 +149,53 @@ fn an_answer_to_another_is_crossed_and_a_second_one_late() {
 }
 
 #[test]
-fn a_connection_that_ends_early_is_told() {
-    let address = {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            stream.read_exact(&mut [0; 2]).unwrap();
-        });
-        address
-    };
-    let output = fluxrig(&["load", "--target", &address, "--connections", "1", "--duration", "1s"]);
+fn a_lost_connection_is_made_again_and_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (again, has_come_again) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        // The first request gets no answer but the end, and for a while nobody listens.
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 2]).unwrap();
+        drop((stream, listener));
+        let listener = TcpListener::bind(address).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        again.send(()).unwrap();
+        serve(stream, approve);
+    });
+    let address = address.to_string();
+    let arguments = ["iso8583", "load", "--target", &address, "--connections", "1", "--duration", "60s", "--json"];
+    let child = Command::new(env!("CARGO_BIN_EXE_fluxrig")).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+    has_come_again.recv().unwrap();
+    // Ctrl-C ends it early, and its report is there.
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&found["unanswered"], &found["reconnected"]), (&1.into(), &1.into()), "{found}");
+    assert_eq!(found["sent"].as_u64().unwrap(), found["answered"].as_u64().unwrap() + 1, "{found}");
+    assert_eq!(found["lost_connections"].as_object().unwrap().len(), 1, "{found}");
+    assert!(found["duration_s"].as_f64().unwrap() < 60.0, "{found}");
+}
+
+#[test]
+fn what_was_due_without_a_connection_is_unsent_and_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 2]).unwrap();
+    });
+    let output = fluxrig(&["load", "--target", &address, "--connections", "1", "--duration", "1s", "--rate", "10"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     let shown = text(&output.stdout);
-    assert!(shown.contains("unanswered   1\n") && shown.contains("1 ended early: "), "{shown}");
+    let count = |name: &str| {
+        let line = shown.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().parse::<u64>().unwrap()
+    };
+    assert_eq!((count("sent") + count("unsent"), count("unanswered")), (10, count("sent")), "{shown}");
+    assert!(count("unsent") > 0 && shown.contains("1 ended early: "), "{shown}");
+    assert!(shown.contains("reconnected  0 times, "), "{shown}");
 }
 
 #[test]

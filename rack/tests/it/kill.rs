@@ -13,7 +13,7 @@ use fluxrig_gears::iso8583::Decoded;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::harness::{Daemon, TempDir, done, free_addresses, text as utf8};
+use crate::harness::{Daemon, TempDir, counted, done, free_addresses, text as utf8};
 use crate::terminal::{Line, answer, payment, text};
 
 const KILLS: usize = 20;
@@ -196,26 +196,75 @@ fn twenty_kills_under_load_leave_one_outcome_for_each_request() {
     println!("by code, how often the bank saw it, and whether it was repeated: {counts:?}");
     assert!(counts.contains_key(&("00", 1, true)), "no repeat was answered: {counts:?}");
     until_gone(&daemon, 1);
-    ask_again(&relay, &asked, &seen);
+    let before = Outcomes::of(&daemon);
+    let (repeated, sent) = ask_again(&relay, &asked, &seen);
+    let after = Outcomes::of(&daemon);
+    // What was asked again is answered from memory, or never was sent before; nothing else happened meanwhile.
+    assert_eq!((after.repeats - before.repeats, after.sent - before.sent), (repeated, sent));
+    assert_eq!(
+        (after.answered - before.answered, after.expired, after.duplicates),
+        (sent, before.expired, before.duplicates)
+    );
+    // Each request that this process sent has an outcome here, and those that it found open, too.
+    assert!(after.answered + after.expired + after.undeliverable >= after.sent, "{after:?}");
+    assert_eq!(after.broken, 0);
     relay.end(daemon);
 }
 
 /// The newest requests of each terminal again. What ended with an answer or without one in time is answered the same,
 /// and the bank hears nothing. What was refused because no line was up was never sent, so it may be sent now, once.
-fn ask_again(relay: &Relay, asked: &[HashMap<String, Asked>], seen: &Seen) {
+fn ask_again(relay: &Relay, asked: &[HashMap<String, Asked>], seen: &Seen) -> (u64, u64) {
+    let (mut repeated, mut sent) = (0, 0);
     let before = seen.lock().unwrap().clone();
     for (idx, asked) in asked.iter().enumerate() {
         let mut line = Line::connect(relay.address);
         let newest = asked.values().map(|asked| asked.number).max().unwrap();
         for (of, asked) in asked.iter().filter(|(_, asked)| asked.number + 100 > newest) {
-            let again = line.asked(&payment('4', idx + 1, asked.number));
+            let request = payment('4', idx + 1, asked.number);
+            let again = line.asked(&request);
+            assert_eq!(again, answer(&request, text(&again, "39")));
             let (code, had) = (text(&again, "39"), asked.codes[0].as_str());
             let is_sent_now = (had, code, before.get(of)) == ("91", "00", None);
             assert!(code == had || is_sent_now, "{of}: answered {had}, and then {code}");
+            *(if is_sent_now { &mut sent } else { &mut repeated }) += 1;
             let times = usize::from(is_sent_now) + before.get(of).unwrap_or(&0);
             assert_eq!(seen.lock().unwrap().get(of).unwrap_or(&0), &times, "{of}");
         }
     }
+    (repeated, sent)
+}
+
+/// What the switch itself has counted since it was started.
+#[derive(Debug)]
+struct Outcomes {
+    sent: u64,
+    answered: u64,
+    expired: u64,
+    undeliverable: u64,
+    repeats: u64,
+    duplicates: u64,
+    broken: u64,
+}
+
+impl Outcomes {
+    fn of(daemon: &Daemon) -> Self {
+        let (_, page) = daemon.get("/metrics");
+        let count = |name: &str, label: &str| counted(&page, "switch", name, label);
+        Self {
+            sent: count("requests_sent", "host"),
+            answered: count("outcomes", "answered"),
+            expired: count("outcomes", "expired"),
+            undeliverable: count("outcomes", "undeliverable"),
+            repeats: count("messages", "repeat"),
+            duplicates: count("messages", "duplicate"),
+            broken: count("messages", "broken_record"),
+        }
+    }
+}
+
+/// Waits until the line to the bank is up: a request that comes before is declined.
+fn until_linked(daemon: &Daemon) {
+    daemon.until(|top| top["links"][0]["is_up"] == true);
 }
 
 /// Waits for so many dead letters, all of answers whose connection is gone.
@@ -232,6 +281,7 @@ fn an_answer_after_a_kill_is_gone_and_the_repeat_is_answered_from_memory() {
     let relay = Relay::new(&bank);
     let mut daemon = relay.start();
     let mut at_bank = Line::accept(&bank);
+    until_linked(&daemon);
     let mut terminal = Line::connect(relay.address);
     let request = payment('4', 1, 1);
     terminal.send(&request);
@@ -251,7 +301,7 @@ fn an_answer_after_a_kill_is_gone_and_the_repeat_is_answered_from_memory() {
     until_gone(&daemon, 1);
     let mut terminal = Line::connect(relay.address);
     let again = terminal.asked(&request);
-    assert_eq!((text(&again, "39"), text(&again, "37")), ("00", text(&request, "37")));
+    assert_eq!(again, answer(&request, "00"));
     // The next thing that the bank sees is another request.
     let other = payment('4', 1, 2);
     terminal.send(&other);
@@ -267,6 +317,7 @@ fn what_was_with_the_line_at_a_kill_is_never_sent_again_and_counts_as_timed_out(
     let relay = Relay::new(&bank);
     let mut daemon = relay.start();
     let mut at_bank = Line::accept(&bank);
+    until_linked(&daemon);
     let request = payment('4', 1, 1);
     Line::connect(relay.address).send(&request);
     assert_eq!(at_bank.receive(), request);

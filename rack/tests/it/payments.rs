@@ -74,7 +74,7 @@ fn every_request_is_answered_as_its_card_number_says() {
         // A repeat is answered from memory, and so is one under the type of a repeat.
         if first != '9' {
             let again = line.asked(&Decoded { mti: "0101".into(), ..request.clone() });
-            assert_eq!((&*again.mti, text(&again, "39"), text(&again, "37")), ("0110", code, text(&request, "37")));
+            assert_eq!(again, answer(&request, code));
         }
     }
     let request = sign_on(7);
@@ -86,6 +86,32 @@ fn every_request_is_answered_as_its_card_number_says() {
     assert_eq!(line.asked(&quick), answer(&quick, "00"));
     assert_eq!(line.receive(), answer(&silent, "91"));
     assert!(since.elapsed() >= Duration::from_secs(2));
+    payments.end();
+}
+
+#[test]
+fn whatever_a_gear_counts_is_in_its_manual() {
+    let dir = TempDir::new();
+    let payments = Payments::start(&dir);
+    let (_, page) = payments.daemon.get("/metrics");
+    let label = |line: &str, name: &str| {
+        let (_, rest) = line.split_once(&format!("{name}=\"")).unwrap();
+        rest.split('"').next().unwrap().to_owned()
+    };
+    let mut seen = 0;
+    for (gear, type_name) in [("terminals", "io_iso8583"), ("line_1", "io_iso8583"), ("switch", "conductor")] {
+        let manual = utf8(&done(&["gears", "doc", type_name]).stdout);
+        let is_its = |line: &&str| line.starts_with(&format!("fluxrig_gear_count_total{{gear=\"{gear}\","));
+        for line in page.lines().filter(is_its) {
+            for word in [label(line, "name"), label(line, ",label")] {
+                // A destination is named by the scenario.
+                assert!(word.starts_with("bank_") || manual.contains(&format!("`{word}`")), "{type_name}: {word}");
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 40, "{page}");
+    assert!(utf8(&done(&["gears", "doc", "io_tcp"]).stdout).contains("`connections_opened`"));
     payments.end();
 }
 

@@ -126,7 +126,7 @@ pub(crate) async fn orphans(stage: Arc<Stage>) {
     for _ in 0..2 {
         let error = without(sink.clone()).start().await.unwrap_err().to_string();
         assert!(error.contains("5 messages of wire `gear.out->sink.in`"), "{error}");
-        assert!(error.contains("1 keys and 0 timers of gear `gear`"), "{error}");
+        assert!(error.contains("1 key and 0 timers of gear `gear`"), "{error}");
     }
     let rig = without(sink.clone()).orphans(Orphans::DeadLetter).start().await.unwrap();
     let found = rig.dead_letters().unwrap();

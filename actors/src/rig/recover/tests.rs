@@ -141,7 +141,7 @@ fn orphans_are_refused_by_name() {
     let mut numbers = numbers(&image);
     let mut delta = Delta::default();
     let error = settle_orphans(&numbers.orphans(&image), Orphans::Refuse, &image, &mut delta).unwrap_err();
-    expect!["journal: found 2 messages of wire `a->b` (0/1) of scenario `plant`, 2 keys and 1 timers of gear `b` (sum 0/1) of scenario `plant`, expected only what this rig has; remedy: bring those gears back, or start with orphans sent to the dead-letter wire (`--orphans dlq`)"].assert_eq(&error.to_string());
+    expect!["journal: found 2 messages of wire `a->b` (0/1) of scenario `plant`, 2 keys and 1 timer of gear `b` (sum 0/1) of scenario `plant`, expected only what this rig has; remedy: bring those gears back, or start with orphans sent to the dead-letter wire (`--orphans dlq`)"].assert_eq(&error.to_string());
     assert!(delta.wires.is_empty() && delta.gears.is_empty());
     numbers.of(Kind::Wire, "a->b", "0/1", &NOTED);
     numbers.of(Kind::Gear, "b", "sum 0/1", &NOTED);

@@ -8,10 +8,7 @@ use crate::tests::harness;
 fn layouts(keep: &[&str]) -> Layouts {
     let places = |list: &[&str]| list.iter().map(|path| path.parse().unwrap()).collect::<Vec<Place>>();
     let key = places(&["data.iso8583.11"]);
-    Layouts {
-        request: Places::new(&key, places(keep), true),
-        answer: Places::new(&key, places(&["data.iso8583.39"]), false),
-    }
+    Layouts { request: Places::new(&key, places(keep)), answer: Places::new(&key, places(&["data.iso8583.39"])) }
 }
 
 fn message() -> FluxMsg {
@@ -49,10 +46,56 @@ fn what_was_written_is_read() {
     assert!(open_in(Some(bytes.into())).is_some());
 
     let bytes = answered(5, &layouts.answer.look(&msg, &mut Trail::default()), None, &layouts.answer);
-    let kept = Kept { mti: None, values: vec![(1, "00".into())] };
-    assert_eq!(layouts.read(&bytes), Some(Record::Done(Done { at: 5, answer: Some(kept) })));
+    let kept = Kept { mti: None, values: vec![(0, "000042".into()), (1, "00".into())] };
+    assert_eq!(layouts.read(&bytes), Some(Record::Done(Done { at: 5, answer: Some(Said::Fields(kept)) })));
     assert!(open_in(Some(bytes.into())).is_none());
     assert_eq!(layouts.read(&timed_out(-5)), Some(Record::Done(Done { at: -5, answer: None })));
+}
+
+fn whole(layouts: &Layouts, data: &Map) -> Map {
+    let bytes = answered_whole(5, data, Some(*b"0210"));
+    assert!(open_in(Some(bytes.clone().into())).is_none());
+    match layouts.read(&bytes) {
+        Some(Record::Done(Done { at: 5, answer: Some(Said::Whole { mti: Some(mti), data }) })) if mti == *b"0210" => {
+            data
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_whole_answer_is_read_but_for_what_is_never_kept() {
+    let (layouts, mut msg) = (layouts(&[]), message());
+    msg.data.set(&"iso8583.48.01".parse().unwrap(), "inside").unwrap();
+    msg.data.set(&"site.name".parse().unwrap(), "N1").unwrap();
+    assert_eq!(whole(&layouts, &msg.data), msg.data);
+    let mut without = msg.data.clone();
+    without.remove(&"iso8583.64".parse().unwrap());
+    // Also where it has parts; and then nothing vouches for the rest.
+    for secret in ["35", "52", "55.9F26"] {
+        let mut data = msg.data.clone();
+        data.set(&format!("iso8583.{secret}").parse().unwrap(), "secret").unwrap();
+        assert_eq!(whole(&layouts, &data), without, "{secret}");
+    }
+}
+
+#[test]
+fn a_whole_answer_is_bounded() {
+    let (layouts, mut msg) = (layouts(&[]), message());
+    let small = msg.data.clone();
+    for path in ["iso8583.48", "iso8583.62.01.02", "iso8583.63"] {
+        msg.data.set(&path.parse().unwrap(), "x".repeat(KEPT_BYTES_MAX / 2)).unwrap();
+    }
+    assert!(answered_whole(5, &msg.data, None).len() < KEPT_BYTES_MAX + 16);
+    let found = whole(&layouts, &msg.data);
+    for field in ["4", "5", "6", "11", "39", "48", "64"] {
+        let place = format!("iso8583.{field}").parse().unwrap();
+        assert_eq!(found.get(&place), msg.data.get(&place), "{field}");
+    }
+    assert!(small.get_str("iso8583.63").is_none() && found.get_str("iso8583.63").is_none());
+    let deep = format!("iso8583.{}", ["a"; DEPTH_MAX + 4].join("."));
+    msg.data.set(&deep.parse().unwrap(), "deep").unwrap();
+    assert!(whole(&layouts, &msg.data).get_str("iso8583.11").is_some());
 }
 
 #[test]
@@ -60,6 +103,10 @@ fn fields_of_another_configuration_are_left_out_and_the_rest_is_read() {
     let bytes = record(&layouts(&["data.iso8583.4"]), &message());
     let Some(Record::Open(open)) = layouts(&["data.iso8583.5"]).read(&bytes) else { panic!("an open request") };
     assert_eq!((open.kept.values.len(), open.expires), (0, 99));
+    // Of an answer nothing is left to be said, but that the transaction is over.
+    let others = Places::new(&[], vec!["data.iso8583.38".parse().unwrap()]);
+    let bytes = answered(5, &others.look(&message(), &mut Trail::default()), None, &others);
+    assert_eq!(layouts(&[]).read(&bytes), Some(Record::Done(Done { at: 5, answer: None })));
 }
 
 #[test]

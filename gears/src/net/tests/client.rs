@@ -1,7 +1,9 @@
 //! A client whose peer is late, deaf, short-lived or gone, and a whole switch that drains.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use fluxrig_actors::Tallies;
 use fluxrig_actors::prelude::*;
 use fluxrig_actors::protocol::Flags;
 use serde_json::{Value as Json, json};
@@ -198,6 +200,28 @@ async fn what_a_crash_left_open_is_reported_and_never_sent_again() {
 }
 
 #[tokio::test]
+async fn what_was_taken_and_not_begun_is_on_its_wire_again_when_the_connection_is_lost() {
+    let listener = host().await;
+    let address = listener.local_addr().unwrap();
+    let stage = Stage::tcp(large_to(address, json!({ "on_maybe_sent": "report" }))).await;
+    let peer = accept(&listener).await;
+    stuck(&stage, 24).await;
+    let written = stage.tally("frames_out", "all");
+    drop((peer, listener));
+    stage.linked(false).await;
+    assert_eq!(stage.desk.seen(1).await[0].meta.get("fluxrig.outcome"), Some("unknown"));
+    // The endpoint ends while it is not connected: of what it had taken it had begun one message only.
+    stage.rig.restart_gear("net").await.unwrap();
+    let listener = TcpListener::bind(address).await.unwrap();
+    let mut peer = accept(&listener).await;
+    for number in written + 1..24 {
+        peer.expect(&[&vec![b'a' + number as u8; LARGE][..], b"\n"].concat()).await;
+    }
+    assert_eq!(stage.desk.count(), 1, "nothing else is reported");
+    stage.stop().await;
+}
+
+#[tokio::test]
 async fn what_has_expired_meanwhile_is_not_sent() {
     let listener = host().await;
     let stage = Stage::tcp(large_to(listener.local_addr().unwrap(), json!({}))).await;
@@ -252,14 +276,38 @@ impl Gear for Switch {
     }
 }
 
+/// The same endpoint, which leaves its counters where a test finds them when the rig has ended.
+struct Counted {
+    inner: Arc<IoTcp>,
+    tallies: Arc<OnceLock<Tallies>>,
+}
+
+impl Endpoint for Counted {
+    const TYPE: &'static str = IoTcp::TYPE;
+
+    fn ports(&self) -> Ports {
+        self.inner.ports()
+    }
+
+    fn opens(&self) -> bool {
+        self.inner.opens()
+    }
+
+    async fn run(self: Arc<Self>, io: Io) -> Result<(), GearError> {
+        self.tallies.get_or_init(|| io.tallies().clone());
+        Arc::clone(&self.inner).run(io).await
+    }
+}
+
 #[tokio::test]
 async fn a_switch_that_drains_reads_replies_and_answers_and_takes_nothing_more() {
     let listener = host().await;
     let terminals: IoTcp = serde_json::from_value(lines(json!({}))).unwrap();
     let client: IoTcp = serde_json::from_value(lines_to(listener.local_addr().unwrap(), json!({}))).unwrap();
     let bound = terminals.bound();
+    let tallies = Arc::new(OnceLock::new());
     let rig = Rig::new("switch")
-        .endpoint("terminals", terminals)
+        .endpoint("terminals", Counted { inner: Arc::new(terminals), tallies: Arc::clone(&tallies) })
         .endpoint("host", client)
         .gear("switch", Switch)
         .turbo("terminals", "switch.ask")
@@ -283,4 +331,6 @@ async fn a_switch_that_drains_reads_replies_and_answers_and_takes_nothing_more()
     assert!(stop.await.unwrap(), "nothing is left open");
     assert!(terminal.end().await.is_empty());
     assert!(host.end().await.is_empty(), "what came too late went no further");
+    let refused = |label| tallies.get().unwrap().tally("refused", label).get();
+    assert_eq!((refused("draining"), refused("limit")), (1, 0));
 }

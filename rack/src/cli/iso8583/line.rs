@@ -1,5 +1,5 @@
-//! One connection under load: a writer that keeps the pace, a reader that matches answers to requests, and between them
-//! the requests that are open. Who sends has a permit for it; the reader gives it back.
+//! One terminal under load: a writer that keeps the pace, a reader that matches answers to requests, and between them
+//! the requests that are open. Who sends has a permit for it; the reader gives it back. A lost connection is made again.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,9 +11,10 @@ use fluxrig_gears::iso8583::{Decoded, Spec, response_mti};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::connect;
 use super::frame::{Frames, Messages};
 use super::report::Report;
 use super::request::{Run, Stamp, Terminal};
@@ -22,6 +23,9 @@ use super::request::{Run, Stamp, Terminal};
 const BATCH: usize = 64;
 /// How often the reader looks for requests whose time is over.
 const SWEEP: Duration = Duration::from_millis(50);
+/// Waits before a lost connection is made again: they double from the first to the longest.
+const RECONNECT_FIRST: Duration = Duration::from_millis(50);
+const RECONNECT_MAX: Duration = Duration::from_secs(1);
 
 /// When requests are due.
 #[derive(Clone, Copy, Debug)]
@@ -45,13 +49,35 @@ pub(super) struct Plan {
     pub(super) mti: String,
     /// Fields that every request has.
     pub(super) fields: Map,
+    /// Where the peer listens.
+    pub(super) target: String,
+    /// For a connection, and for an answer.
     pub(super) timeout: Duration,
-    /// No request is sent after this.
-    pub(super) end: Instant,
+    /// No request is sent after this. Whoever wants to stop early makes it earlier.
+    pub(super) end: watch::Sender<Instant>,
     /// Open requests of one connection.
     pub(super) open_max: usize,
     /// For the bar.
     pub(super) answered: AtomicU64,
+}
+
+impl Plan {
+    pub(super) fn end(&self) -> Instant {
+        *self.end.borrow()
+    }
+
+    /// Waits for the end, also when it is made earlier.
+    async fn ended(&self) {
+        let mut end = self.end.subscribe();
+        loop {
+            let until = *end.borrow_and_update();
+            tokio::select! {
+                () = sleep_until(until) => return,
+                // The plan has the other half, so it is never closed.
+                _ = end.changed() => {}
+            }
+        }
+    }
 }
 
 /// A request that waits for its answer.
@@ -76,36 +102,86 @@ impl Line {
     }
 }
 
-/// Sends requests until the plan ends, and waits for the answers.
+/// Sends requests until the plan ends, over one connection after the other when they are lost, and waits for the answers.
 pub(super) async fn drive(plan: Arc<Plan>, stream: TcpStream, terminal: Terminal, pace: Pace) -> Report {
+    let mut report = Report::new();
+    let mut sender = Sender { terminal, pace, next: 0 };
+    let mut stream = Some(stream);
+    while let Some(connected) = stream {
+        let lost = talk(&plan, connected, &mut sender, &mut report).await;
+        stream = match lost {
+            None => None,
+            Some(reason) => {
+                *report.lost.entry(reason).or_default() += 1;
+                reconnected(&plan, &mut report).await
+            }
+        };
+        // What was due without a connection was not sent, and is not sent in one burst now.
+        sender.skip(Instant::now());
+    }
+    let due = due_until(pace, plan.end());
+    report.unsent = due.map_or(0, |due| due.saturating_sub(report.sent));
+    report
+}
+
+/// One connection to its end. Gives why it was lost, or nothing when all was sent and answered or given up.
+async fn talk(plan: &Arc<Plan>, stream: TcpStream, sender: &mut Sender, report: &mut Report) -> Option<String> {
     let (read, write) = stream.into_split();
     let line = Arc::new(Line {
-        terminal: terminal.id.clone(),
+        plan: Arc::clone(plan),
+        terminal: sender.terminal.id.clone(),
         open: Mutex::new(HashMap::new()),
         permits: Semaphore::new(plan.open_max),
         has_sent_all: AtomicBool::new(false),
-        plan,
     });
-    let mut writer = Writer { line: Arc::clone(&line), terminal, sent: 0 };
-    // The half that writes stays open until the last answer is there: a peer may take its end for the end of all.
-    let writing = tokio::spawn(async move {
-        let half = writer.write(write, pace).await;
-        writer.line.has_sent_all.store(true, Ordering::Release);
-        (half, writer.sent)
-    });
-    let mut reader = Reader { line: Arc::clone(&line), report: Report::new() };
-    if let Err(reason) = reader.read(read).await {
-        *reader.report.broken.entry(reason).or_default() += 1;
+    let mut reader = Reader { line: Arc::clone(&line), report };
+    let mut writer = Writer { line: Arc::clone(&line), sender, sent: 0 };
+    let lost = {
+        let (reading, writing) = (reader.read(read), writer.write(write));
+        tokio::pin!(reading, writing);
+        tokio::select! {
+            read = &mut reading => read.err(),
+            written = &mut writing => match written {
+                Ok(half) => {
+                    line.has_sent_all.store(true, Ordering::Release);
+                    let read = reading.await;
+                    // Open until the last answer is there: a peer may take its end for the end of all.
+                    drop(half);
+                    read.err()
+                }
+                Err(reason) => Some(reason),
+            }
+        }
+    };
+    let sent = writer.sent;
+    report.sent += sent;
+    report.unanswered += line.open().len() as u64;
+    lost
+}
+
+/// The next connection; nothing when there is none before the end.
+async fn reconnected(plan: &Plan, report: &mut Report) -> Option<TcpStream> {
+    let mut wait = RECONNECT_FIRST;
+    loop {
+        tokio::select! {
+            biased;
+            () = plan.ended() => return None,
+            () = tokio::time::sleep(wait) => {}
+        }
+        let attempt = tokio::select! {
+            biased;
+            () = plan.ended() => return None,
+            attempt = connect(&plan.target, plan.timeout) => attempt,
+        };
+        match attempt {
+            Ok(stream) => {
+                report.reconnected += 1;
+                return Some(stream);
+            }
+            Err(_) => report.refused += 1,
+        }
+        wait = RECONNECT_MAX.min(wait * 2);
     }
-    // A writer that waits learns that nobody reads any more.
-    line.permits.close();
-    if let Ok((_, sent)) = writing.await {
-        reader.report.sent = sent;
-    }
-    reader.report.unanswered += line.open().len() as u64;
-    let due = due_until(pace, line.plan.end);
-    reader.report.unsent = due.map_or(0, |due| due.saturating_sub(reader.report.sent));
-    reader.report
 }
 
 /// Requests that the pace has due before the end; `None` when it follows the answers.
@@ -119,34 +195,55 @@ fn due_until(pace: Pace, end: Instant) -> Option<u64> {
     }
 }
 
-struct Writer {
-    line: Arc<Line>,
+/// Who sends, whatever the connection.
+struct Sender {
     terminal: Terminal,
+    pace: Pace,
+    /// Number of the next request in the pace.
+    next: u64,
+}
+
+impl Sender {
+    fn due(&self) -> Instant {
+        match self.pace {
+            Pace::Closed => Instant::now(),
+            Pace::Open { first, every } => {
+                first + Duration::from_nanos((every.as_nanos() as u64).saturating_mul(self.next))
+            }
+        }
+    }
+
+    /// Leaves out what was due before.
+    fn skip(&mut self, until: Instant) {
+        self.next = self.next.max(due_until(self.pace, until).unwrap_or(0));
+    }
+}
+
+struct Writer<'a> {
+    line: Arc<Line>,
+    sender: &'a mut Sender,
+    /// Over this connection.
     sent: u64,
 }
 
-impl Writer {
-    async fn write(&mut self, mut stream: OwnedWriteHalf, pace: Pace) -> OwnedWriteHalf {
+impl Writer<'_> {
+    async fn write(&mut self, mut stream: OwnedWriteHalf) -> Result<OwnedWriteHalf, String> {
         let line = Arc::clone(&self.line);
         let mut bytes = Vec::new();
         loop {
-            let mut due = self.due(pace);
-            if due >= line.plan.end {
+            let mut due = self.sender.due();
+            let end = line.plan.end();
+            if due >= end {
                 break;
             }
-            // A timer that is over already still takes until the next tick of a millisecond.
-            if due > Instant::now() {
-                sleep_until(due).await;
-            }
-            match timeout_at(line.plan.end, line.permits.acquire()).await {
-                Ok(Ok(permit)) => permit.forget(),
-                Ok(Err(_)) | Err(_) => break,
+            if !self.may_send(due).await {
+                break;
             }
             bytes.clear();
             for count in 1.. {
-                self.request(due.min(Instant::now()), pace, &mut bytes);
-                due = self.due(pace);
-                if count == BATCH || due > Instant::now() || due >= line.plan.end {
+                self.request(due.min(Instant::now()), &mut bytes);
+                due = self.sender.due();
+                if count == BATCH || due > Instant::now() || due >= end {
                     break;
                 }
                 match line.permits.try_acquire() {
@@ -154,46 +251,58 @@ impl Writer {
                     Err(_) => break,
                 }
             }
-            // The reader meets the same fault, and says it.
-            if stream.write_all(&bytes).await.is_err() {
-                break;
-            }
+            stream.write_all(&bytes).await.map_err(|error| error.kind().to_string())?;
         }
-        stream
+        Ok(stream)
     }
 
-    fn due(&self, pace: Pace) -> Instant {
-        match pace {
-            Pace::Closed => Instant::now(),
-            Pace::Open { first, every } => {
-                first + Duration::from_nanos((every.as_nanos() as u64).saturating_mul(self.sent))
+    /// Waits until a request is due and has a permit. False when the plan has ended before.
+    async fn may_send(&self, due: Instant) -> bool {
+        let Line { plan, permits, .. } = &*self.line;
+        // A timer that is over already still takes until the next tick of a millisecond.
+        if due > Instant::now() {
+            tokio::select! {
+                // What was due before the end is sent, also when both are only noticed after it.
+                biased;
+                () = sleep_until(due) => {}
+                () = plan.ended() => return false,
             }
+        }
+        if let Ok(permit) = permits.try_acquire() {
+            permit.forget();
+            return true;
+        }
+        tokio::select! {
+            permit = permits.acquire() => permit.map(|permit| permit.forget()).is_ok(),
+            () = plan.ended() => false,
         }
     }
 
-    fn request(&mut self, due: Instant, pace: Pace, bytes: &mut Vec<u8>) {
+    fn request(&mut self, due: Instant, bytes: &mut Vec<u8>) {
         let plan = &self.line.plan;
         let now = Instant::now();
         let mut open = self.line.open();
-        let stamp = plan.run.stamp(&mut self.terminal, |stan| open.contains_key(&stan));
+        let Sender { terminal, pace, next } = &mut *self.sender;
+        let stamp = plan.run.stamp(terminal, |stan| open.contains_key(&stan));
         let mut fields = plan.fields.clone();
-        stamp.fill(&self.terminal, &plan.spec, &mut fields);
+        stamp.fill(terminal, &plan.spec, &mut fields);
         stamp.fill_purchase(&plan.spec, &mut fields);
         let body = plan.spec.encode(&plan.mti, &fields).expect("the first request was tried before");
         assert!(plan.frames.write(&body, bytes), "all requests are as long as the first");
         let due = if matches!(pace, Pace::Closed) { now } else { due };
         let amount = text(&fields, "4").map(SmolStr::from);
         open.insert(stamp.stan, Open { stamp, amount, due, sent: now });
+        *next += 1;
         self.sent += 1;
     }
 }
 
-struct Reader {
+struct Reader<'a> {
     line: Arc<Line>,
-    report: Report,
+    report: &'a mut Report,
 }
 
-impl Reader {
+impl Reader<'_> {
     async fn read(&mut self, stream: OwnedReadHalf) -> Result<(), String> {
         let mut messages = Messages::new(stream, self.line.plan.frames);
         let mut sweep = Instant::now() + SWEEP;

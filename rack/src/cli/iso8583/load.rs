@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use fluxrig_rack::exit;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -85,7 +86,8 @@ async fn run(args: &LoadArgs) -> Result<(Report, Duration), Failure> {
         streams.push(peer.connect().await?);
     }
     let start = Instant::now();
-    let plan = Arc::new(Plan { end: start + args.duration, ..plan });
+    plan.end.send_replace(start + args.duration);
+    let plan = Arc::new(plan);
     let mut lines = JoinSet::new();
     for (idx, stream) in streams.into_iter().enumerate() {
         let pace = match args.rate {
@@ -100,6 +102,7 @@ async fn run(args: &LoadArgs) -> Result<(Report, Duration), Failure> {
     let mut report = Report::new();
     let mut bar = Bar { is_shown: std::io::stderr().is_terminal(), start, last: (start, 0) };
     let mut tick = tokio::time::interval(BAR_EVERY);
+    let mut is_stopped = false;
     loop {
         tokio::select! {
             ended = lines.join_next() => match ended {
@@ -108,11 +111,20 @@ async fn run(args: &LoadArgs) -> Result<(Report, Duration), Failure> {
                 None => break,
             },
             _ = tick.tick() => bar.show(args.duration, plan.answered.load(Ordering::Relaxed)),
+            Ok(()) = tokio::signal::ctrl_c() => {
+                if is_stopped {
+                    let text = "load: found a second Ctrl-C, expected the last answers first; remedy: wait for them to see the report";
+                    return Err(Failure { code: exit::FAILED, text: text.to_owned() });
+                }
+                is_stopped = true;
+                plan.end.send_replace(Instant::now().min(plan.end()));
+            }
         }
     }
     bar.clear();
     // Waiting for the last answers is no time of load.
-    Ok((report, start.elapsed().min(args.duration)))
+    let took = plan.end().saturating_duration_since(start);
+    Ok((report, start.elapsed().min(took)))
 }
 
 fn plan(args: &LoadArgs) -> Result<Plan, Failure> {
@@ -136,8 +148,9 @@ fn plan(args: &LoadArgs) -> Result<Plan, Failure> {
         frames: peer.frames(),
         mti: peer.mti.clone(),
         fields,
+        target: peer.target.clone(),
         timeout: peer.timeout(),
-        end: Instant::now(),
+        end: watch::Sender::new(Instant::now()),
         open_max: if args.rate.is_some() { OPEN_MAX } else { args.in_flight } as usize,
         answered: AtomicU64::new(0),
         spec,

@@ -32,7 +32,11 @@ pub(super) struct Report {
     /// Messages that the spec does not read, or that are no answers.
     pub(super) unreadable: u64,
     /// Connections that ended early, and why.
-    pub(super) broken: BTreeMap<String, u64>,
+    pub(super) lost: BTreeMap<String, u64>,
+    /// Of these, how many were made again.
+    pub(super) reconnected: u64,
+    /// Attempts to do so that failed.
+    pub(super) refused: u64,
 }
 
 impl Report {
@@ -47,7 +51,9 @@ impl Report {
             crossed: 0,
             late: 0,
             unreadable: 0,
-            broken: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            reconnected: 0,
+            refused: 0,
         }
     }
 
@@ -70,7 +76,7 @@ impl Report {
 
     pub(super) fn add(&mut self, other: &Self) {
         self.latency.add(&other.latency).expect("all have the same bounds");
-        for (to, from) in [(&mut self.codes, &other.codes), (&mut self.broken, &other.broken)] {
+        for (to, from) in [(&mut self.codes, &other.codes), (&mut self.lost, &other.lost)] {
             for (key, count) in from {
                 *to.entry(key.clone()).or_default() += count;
             }
@@ -82,12 +88,14 @@ impl Report {
         self.crossed += other.crossed;
         self.late += other.late;
         self.unreadable += other.unreadable;
+        self.reconnected += other.reconnected;
+        self.refused += other.refused;
     }
 
     /// Whether each request was sent and had its own answer, once.
     pub(super) fn is_clean(&self) -> bool {
         let faults = [self.unsent, self.unanswered, self.crossed, self.late, self.unreadable];
-        faults.iter().all(|count| *count == 0) && self.broken.is_empty()
+        faults.iter().all(|count| *count == 0) && self.lost.is_empty()
     }
 
     fn latency_ns(&self, quantile: f64) -> u64 {
@@ -120,7 +128,9 @@ impl Report {
             "answered_per_s": self.rate(took),
             "latency_us": latency,
             "codes": self.codes,
-            "broken_connections": self.broken,
+            "lost_connections": self.lost,
+            "reconnected": self.reconnected,
+            "refused_connections": self.refused,
         });
         for (name, count) in self.faults() {
             value[name] = count.into();
@@ -147,8 +157,12 @@ impl Report {
         for (name, count) in self.faults() {
             text.push_str(&format!("{name:12} {}\n", grouped(count)));
         }
-        for (reason, count) in &self.broken {
+        for (reason, count) in &self.lost {
             text.push_str(&format!("connections  {} ended early: {reason}\n", grouped(*count)));
+        }
+        if !self.lost.is_empty() {
+            let (again, refused) = (grouped(self.reconnected), grouped(self.refused));
+            text.push_str(&format!("reconnected  {again} times, {refused} attempts failed\n"));
         }
         text
     }
@@ -182,7 +196,7 @@ mod tests {
             |report: &mut Report| report.crossed = 1,
             |report: &mut Report| report.late = 1,
             |report: &mut Report| report.unreadable = 1,
-            |report: &mut Report| *report.broken.entry("closed".to_owned()).or_default() += 1,
+            |report: &mut Report| *report.lost.entry("closed".to_owned()).or_default() += 1,
         ] {
             let mut report = Report::new();
             fault(&mut report);

@@ -90,6 +90,18 @@ async fn a_stuck_child_is_reported_once_per_episode() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_child_that_does_not_start_is_told_once_however_deep() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
+    let stage = Stage::new();
+    let low = SupervisorSpec::one_for_one().child(stage.clumsy("e", 0, 1));
+    let middle = SupervisorSpec::one_for_one().child(ChildSpec::supervisor("low", low));
+    let spec = SupervisorSpec::one_for_one().child(ChildSpec::supervisor("middle", middle));
+    assert!(SupervisorRef::start_root("root", spec).await.is_err());
+    assert_eq!((log.count("child did not start"), log.count("supervisor did not start")), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_supervisor_is_shown_as_such() {
     let stage = Stage::new();
     // Its second start hangs, and with it its supervisor.
