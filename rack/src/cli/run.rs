@@ -61,6 +61,8 @@ fn start_log(log_level: &str) -> Result<(), String> {
     // An empty NO_COLOR counts as none (no-color.org).
     let has_color = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(has_color);
+    // A log that cannot be written (a full disk) is no reason to panic, wherever it happens: the journal's writer logs.
+    let log = log.log_internal_errors(false);
     let started = if is_terminal { log.try_init() } else { log.json().flatten_event(true).try_init() };
     started.map_err(|error| error.to_string())
 }
