@@ -162,6 +162,13 @@ impl Io {
         Effects::new(&self.node, &self.cell)
     }
 
+    /// Messages that the narrowest wire into this endpoint holds before doors close: who keeps nearly as many effects
+    /// holds up everybody else.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.cell.wiring().inlets.iter().map(|inlet| inlet.queue.spec.capacity).min().unwrap_or(usize::MAX)
+    }
+
     /// Tells the gears between this endpoint and the next ones that the peer can be reached.
     pub fn link_up(&self) {
         self.cell.announce_link(Link { endpoint: self.cell.name.clone(), is_up: true, reason: SmolStr::default() });

@@ -63,7 +63,9 @@ pub struct Iso8583Config {
     #[serde(default)]
     pub frame_ms: Option<u64>,
     /// Bytes that may wait for a peer which does not read, beyond what the system keeps for it. A server closes a
-    /// connection with more; a client takes nothing more. At least `message_bytes_max` and 8. Default 1,048,576.
+    /// connection with more; a client takes nothing more. At least `message_bytes_max` and 8. Default 1,048,576. A
+    /// server also closes the connection with the most messages that wait, while several have half of what the wire into
+    /// it holds: a full wire would hold up all of them.
     #[serde(default)]
     pub unsent_max: Option<usize>,
     /// A peer that has not taken a message within this time is disconnected, milliseconds. Default 10,000.

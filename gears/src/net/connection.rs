@@ -129,6 +129,18 @@ impl Connection {
         Ok(whole)
     }
 
+    /// How many frames wait here; `None` when it has ended.
+    pub(super) fn waiting(&self) -> Option<usize> {
+        let out = self.lock();
+        out.closed.is_none().then(|| out.frames.len())
+    }
+
+    /// Ends it for this reason, unless it has ended.
+    pub(super) fn close(&self, reason: Reason) {
+        self.lock().closed.get_or_insert(reason);
+        self.work.notify_one();
+    }
+
     /// Waits until the backlog is below so many bytes. A connection that ends does not come back from here.
     pub(super) async fn room(&self, below: usize) {
         // One task waits, so the permit of a notification that came first is its own.

@@ -31,12 +31,14 @@ pub(super) struct Outgoing {
     slots: Vec<Option<Effect>>,
     bytes: Vec<u8>,
     ends: Vec<usize>,
+    /// A connection has kept some of what it was given.
+    is_held_up: bool,
 }
 
 impl Outgoing {
     pub(super) fn new(setup: &Arc<Setup>, counters: &Arc<Counters>) -> Self {
         let (setup, counters) = (Arc::clone(setup), Arc::clone(counters));
-        Self { setup, counters, slots: Vec::new(), bytes: Vec::new(), ends: Vec::new() }
+        Self { setup, counters, slots: Vec::new(), bytes: Vec::new(), ends: Vec::new(), is_held_up: false }
     }
 
     /// Adds an effect that can be sent and gives its place; ends one that cannot.
@@ -71,7 +73,7 @@ impl Outgoing {
     /// Writes effects at the first of these places, in this order, and gives how many; what the connection has kept is
     /// not in its place any more. None when the connection has ended: then nothing was taken.
     pub(super) fn send(&mut self, connection: &Connection, places: &[usize]) -> Option<usize> {
-        let Self { setup, counters, slots, bytes, ends } = self;
+        let Self { setup, counters, slots, bytes, ends, is_held_up } = self;
         bytes.clear();
         ends.clear();
         for &place in places {
@@ -84,7 +86,13 @@ impl Outgoing {
         }
         let whole = connection.send(bytes, ends, |idx| slots[places[idx]].take()).ok()?;
         counters.frames_out.add(whole as u64);
+        *is_held_up |= whole < ends.len();
         Some(ends.len())
+    }
+
+    /// Whether a connection has kept something since this was asked last.
+    pub(super) fn take_held_up(&mut self) -> bool {
+        std::mem::take(&mut self.is_held_up)
     }
 
     /// What is at these places has been written.

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::connection::Connection;
-use super::counters::Counters;
+use super::counters::{Counters, Reason};
 use super::outgoing::{BATCH, Outgoing, unless_probe};
 use super::setup::Setup;
 use super::{Line, converse};
@@ -128,6 +128,28 @@ impl Server {
             }
             order.clear();
             outgoing.finish();
+            if outgoing.take_held_up() {
+                self.relieve();
+            }
+        }
+    }
+
+    /// Answers that wait for peers which do not read take room on the wire, and a full wire would hold up everybody. With
+    /// half of it taken, whoever has most of it is closed, until the rest is less than half or one is left: who is alone
+    /// holds up nobody else.
+    fn relieve(&self) {
+        let connections = self.connections();
+        let waiting = |connection: &Arc<Connection>| Some((connection.waiting()?, Arc::clone(connection)));
+        let mut waiting: Vec<_> = connections.values().filter_map(waiting).collect();
+        drop(connections);
+        waiting.sort_unstable_by_key(|(frames, _)| *frames);
+        let mut sum: usize = waiting.iter().map(|(frames, _)| frames).sum();
+        while sum > self.io.capacity() / 2
+            && waiting.len() > 1
+            && let Some((frames, connection)) = waiting.pop()
+        {
+            sum -= frames;
+            connection.close(Reason::Unsent);
         }
     }
 

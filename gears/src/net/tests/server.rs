@@ -210,6 +210,50 @@ async fn a_peer_that_does_not_read_is_closed_and_holds_up_nobody() {
 }
 
 #[tokio::test]
+async fn peers_that_do_not_read_never_take_all_the_room_of_the_wire() {
+    // Neither the bytes nor the time of a connection would close it.
+    let stage = Stage::narrow(lines(json!({ "unsent_max": 1 << 30, "write_ms": 600_000 })), 64).await;
+    let (mut first, mut second, mut good) = (stage.connect().await, stage.connect().await, stage.connect().await);
+    first.send(b"ask\n").await;
+    let mut asked = stage.desk.seen(1).await;
+    second.send(b"ask\n").await;
+    asked.extend(stage.desk.seen(2).await.into_iter().skip(1));
+    let answer = vec![b'x'; 60_000];
+    let mut count = 2;
+    while stage.tally("connections_closed", "unsent") < 2 {
+        for deaf in &asked {
+            stage.desk.answer(deaf, &answer);
+        }
+        good.send(b"ask\n").await;
+        count += 1;
+        let asked = stage.desk.seen(count).await;
+        stage.desk.answer(asked.last().unwrap(), b"fine");
+        good.expect(b"fine\n").await;
+    }
+    assert!(stage.dead(1).await.iter().all(|reason| reason == "gone"));
+    assert!(stage.rig.idle().await, "every answer is written or gone");
+    drop((first, second));
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_alone_may_take_all_the_room_of_the_wire() {
+    let stage = Stage::narrow(lines(json!({ "unsent_max": 1 << 30 })), 8).await;
+    let mut peer = stage.connect().await;
+    peer.send(b"ask\n").await;
+    let asked = stage.desk.seen(1).await;
+    let answer = vec![b'x'; 60_000];
+    for _ in 0..400 {
+        stage.desk.answer(&asked[0], &answer);
+    }
+    for _ in 0..400 {
+        peer.expect(&[&answer[..], b"\n"].concat()).await;
+    }
+    assert!(stage.rig.dead_letters().unwrap().is_empty());
+    stage.stop().await;
+}
+
+#[tokio::test]
 async fn a_slow_reader_gets_everything_in_order() {
     let stage = Stage::tcp(lines(json!({ "unsent_max": 1 << 30 }))).await;
     let mut peer = stage.connect().await;
