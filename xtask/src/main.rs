@@ -5,6 +5,7 @@ mod bench;
 mod child;
 mod demo;
 mod deps;
+mod faults;
 mod fixtures;
 mod fuzz;
 mod interop;
@@ -37,6 +38,12 @@ const COMMANDS: &[Command] = &[
     Command { name: "tidy", arguments: "", about: "house rules, each with file, line and remedy", run: tidy::run },
     Command { name: "bench", arguments: bench::ARGUMENTS, about: "one table, each row with its bar", run: bench::run },
     Command { name: "sim", arguments: sim::ARGUMENTS, about: "simulated rigs under seeded faults", run: sim::run },
+    Command {
+        name: "faults",
+        arguments: faults::ARGUMENTS,
+        about: "the binary under faults, by class",
+        run: faults::run,
+    },
     Command { name: "fuzz", arguments: fuzz::ARGUMENTS, about: "hostile bytes for a decoder", run: fuzz::run },
     Command { name: "fixtures", arguments: "", about: "rewrite fixtures; review the diff", run: fixtures::run },
     Command { name: "deps", arguments: "", about: "dependencies with their reasons, and duplicates", run: deps::run },

@@ -43,6 +43,7 @@ const STEPS: &[Step] = &[
     Step { name: "doc tests", run: |run| run.tests("test --workspace --doc --no-fail-fast") },
     Step { name: "programs", run: Run::build_programs },
     Step { name: "simulation", run: Run::simulation },
+    Step { name: "faults", run: Run::faults },
     Step { name: "mutations", run: Run::mutations },
     Step { name: "examples", run: Run::examples },
     Step { name: "docs", run: docs },
@@ -88,9 +89,18 @@ impl Run {
         child::run_lines(&mut child::cargo(arguments), |line| self.programs.extend(program(line)))
     }
 
+    fn program(&self, name: &str) -> Result<&Path> {
+        let found = self.programs.iter().find(|program| program.name == name);
+        Ok(&found.with_context(|| format!("the workspace has no binary `{name}`"))?.executable)
+    }
+
     fn simulation(&mut self) -> Result<()> {
-        let sim = self.programs.iter().find(|program| program.name == "sim").context("`tests` has no binary `sim`")?;
-        child::run(child::command(&sim.executable).args(["--seeds", SIM_SEEDS]))
+        child::run(child::command(self.program("sim")?).args(["--seeds", SIM_SEEDS]))
+    }
+
+    /// A few faults of each class, against the binary as a process; thousands run in `cargo xtask faults`.
+    fn faults(&mut self) -> Result<()> {
+        child::run(child::command(self.program("faults")?).args(["--slice", "--daemon"]).arg(self.program("fluxrig")?))
     }
 
     /// Rules of the runtime broken one by one: the simulation must notice each, or it has no teeth.
