@@ -7,10 +7,7 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
-
-use tokio::time::Instant;
 
 use super::super::{
     disk::{Disk, DiskFile, read_up_to},
@@ -22,10 +19,7 @@ use super::{
 };
 
 // A writer that stands waiting gets what is zeroed so far at the end of a step.
-const STEP_BYTES: u64 = 256 << 10;
-// Between two steps the disk is left to the groups for so many times what the step took, and at most so long.
-const PAUSE_STEPS: u32 = 2;
-const PAUSE_MAX: Duration = Duration::from_millis(10);
+const STEP_BYTES: u64 = 1 << 20;
 // Shorter segments would make the writer wait again too soon.
 const HURRIED_BYTES_MIN: u64 = 4 << 20;
 
@@ -87,7 +81,7 @@ impl Preparer {
         let work = move || {
             // Should the work panic, whoever waits must not wait for ever.
             let mut done = Done { shared: &shared, slot: Some(Slot::Empty) };
-            match make(&*disk, id, segment_bytes, &shared) {
+            match make(&*disk, id, segment_bytes, &shared.is_hurried) {
                 Ok(prepared) => done.slot = Some(Slot::Ready(id, prepared)),
                 // The writer tries again by itself when it needs the segment, and reports what it meets.
                 Err(error) => tracing::warn!(segment = id, %error, "next journal segment not prepared"),
@@ -104,15 +98,14 @@ impl Preparer {
         match self.wait() {
             Slot::Ready(ready, prepared) if ready == id => Ok(prepared),
             // Only a caller that skipped an id gets here; the file it left is blank and goes at the next start.
-            _ => make(&*self.disk, id, self.segment_bytes, &self.shared),
+            _ => make(&*self.disk, id, self.segment_bytes, &AtomicBool::new(true)),
         }
     }
 
     // What the slot holds once no work is under way; hurries the work.
     fn wait(&self) -> Slot {
-        let mut slot = self.shared.lock();
         self.shared.is_hurried.store(true, Ordering::Release);
-        self.shared.changed.notify_all();
+        let mut slot = self.shared.lock();
         while matches!(*slot, Slot::Busy) {
             slot = self.shared.changed.wait(slot).unwrap_or_else(PoisonError::into_inner);
         }
@@ -128,17 +121,6 @@ impl Drop for Preparer {
 }
 
 impl Shared {
-    fn is_hurried(&self) -> bool {
-        self.is_hurried.load(Ordering::Acquire)
-    }
-
-    /// Leaves the disk to others for a while, unless somebody waits already.
-    fn pause(&self, time: Duration) {
-        let slot = self.lock();
-        let is_busy = |_: &mut Slot| !self.is_hurried();
-        drop(self.changed.wait_timeout_while(slot, time, is_busy));
-    }
-
     fn lock(&self) -> MutexGuard<'_, Slot> {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -158,7 +140,7 @@ impl Drop for Done<'_> {
     }
 }
 
-fn make(disk: &dyn Disk, id: SegmentId, bytes: u64, shared: &Shared) -> io::Result<Prepared> {
+fn make(disk: &dyn Disk, id: SegmentId, bytes: u64, is_hurried: &AtomicBool) -> io::Result<Prepared> {
     let (name, unfinished) = (name_of(id), unfinished_name_of(id));
     // What an earlier attempt left. A segment that is not blank stays, for safety, and makes this one fail.
     remove_if_there(disk, &unfinished)?;
@@ -168,7 +150,7 @@ fn make(disk: &dyn Disk, id: SegmentId, bytes: u64, shared: &Shared) -> io::Resu
     let file = disk.create_new(&unfinished)?;
     // It gets its name only when its zeros are durable: a flush that failed once cannot be made good by another, so
     // the next process must not take over a file whose flush may have failed.
-    let made = fill(&*file, bytes, disk.has_threads(), shared).and_then(|bytes| {
+    let made = fill(&*file, bytes, is_hurried).and_then(|bytes| {
         disk.rename(&unfinished, &name)?;
         disk.sync_dir()?;
         Ok(bytes)
@@ -187,19 +169,15 @@ fn remove_if_there(disk: &dyn Disk, name: &str) -> io::Result<()> {
     }
 }
 
-fn fill(file: &dyn DiskFile, bytes: u64, may_pause: bool, shared: &Shared) -> io::Result<u64> {
+fn fill(file: &dyn DiskFile, bytes: u64, is_hurried: &AtomicBool) -> io::Result<u64> {
     let zeros = vec![0; STEP_BYTES.min(bytes) as usize];
     let mut filled = 0;
-    while filled < bytes && !(filled >= HURRIED_BYTES_MIN && shared.is_hurried()) {
+    while filled < bytes && !(filled >= HURRIED_BYTES_MIN && is_hurried.load(Ordering::Acquire)) {
         let step = STEP_BYTES.min(bytes - filled);
-        let began = Instant::now();
         file.write_at(&zeros[..step as usize], filled)?;
         // Step by step, so that the flush of a group never queues behind a whole segment of zeros.
         file.sync_data()?;
         filled += step;
-        if may_pause {
-            shared.pause((began.elapsed() * PAUSE_STEPS).min(PAUSE_MAX));
-        }
     }
     Ok(filled)
 }
