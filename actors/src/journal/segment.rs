@@ -7,8 +7,9 @@
 //! |---|---|
 //! | `lock` | locked while a process has the journal; who that is, as text |
 //! | `rack.key` | 32 random bytes, mode 0600; wraps segment keys |
-//! | `0000000a.seg` | segment 10, eight hexadecimal digits; all zeros until its first group is written |
+//! | `0000000a.seg` | segment 10, eight hexadecimal digits; begins with 4608 zeros until its first group is written |
 //! | `0000000a.next` | segment 10 while its zeros are being written |
+//! | `0000000a.spare` | the file of segment 10, which was deleted, for a segment to come |
 //! | `0000000a.seg.quarantined` | put aside by an operator, never read |
 //!
 //! # Segment, format version 1; all integers little-endian
@@ -48,7 +49,7 @@
 //! | 48 | 16 | hash of the group before: BLAKE3 of its header and tag (64 + 16 bytes), first 16 bytes; zeros for the first group of all; chained across segments along the predecessor links |
 //! | 64 | n | body, AES-256-GCM under the segment key; associated data: bytes 8 … 63 of this header; nonce: the group's offset in the segment (u64) and four zero bytes |
 //! | 64 + n | 16 | tag |
-//! | | | zeros up to the next multiple of 512 |
+//! | | | zeros up to the next multiple of 512, and 512 more unless the file ends there |
 //!
 //! The nonce is a counter with gaps: an offset only rises within a segment and is written once, since a failed segment
 //! is final and none is appended to after a restart. It also binds a group to its place.
@@ -67,6 +68,8 @@
 //!   part as what counts, so the first group appended after opening must merge everything above it.
 //! - Nothing is written to a segment of an earlier process, except zeros over the header (hence over the key) of one
 //!   that is trimmed.
+//! - A file may have been an older segment's. What that one left is nothing: its groups bear a lower id, their epochs are
+//!   lower than any of the new one, and the zeros that follow each write stand between it and the end of the groups.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -96,13 +99,13 @@ mod tests;
 
 pub use error::{Damage, OpenError};
 pub use format::FORMAT_VERSION;
-use format::{BODY_BYTES_MAX, HEADER_BYTES, Link};
+use format::{ALIGN_BYTES, BODY_BYTES_MAX, HEADER_BYTES, Link};
 pub use recover::{RecoveredGroup, Recovery, Torn, Unused, open};
 pub use repair::{Report, SegmentReport, quarantine, verify};
 
-use file::{SegmentFile, name_of};
+use file::{SegmentFile, name_of, spare_name_of};
 use format::{GroupHeader, Hash, SegmentHeader, group_bytes};
-use prepare::Preparer;
+use prepare::{Preparer, Spare};
 
 /// Smallest segment.
 pub(super) const SEGMENT_BYTES_MIN: u64 = 64 << 10;
@@ -147,6 +150,7 @@ struct Writing {
     // Where the next group goes.
     end: u64,
     bytes_max: u64,
+    file_bytes: u64,
     // The size of the last group stands for that of the next.
     last_bytes: u64,
 }
@@ -187,6 +191,9 @@ struct Shared {
     own_from: SegmentId,
     // Every segment file on disk, readable or not, with its length.
     files: Mutex<BTreeMap<SegmentId, u64>>,
+    spare: Arc<Spare>,
+    // The length of a file that is worth keeping.
+    spare_bytes: u64,
 }
 
 // A group larger than this does not leave its buffer behind.
@@ -319,6 +326,7 @@ impl SegmentStorage {
             segment,
             end: HEADER_BYTES,
             bytes_max: prepared.bytes.min(self.options.segment_bytes),
+            file_bytes: prepared.bytes,
             last_bytes: 0,
         };
         let done = self.write(&mut writing, Some(&header), group);
@@ -348,7 +356,10 @@ impl SegmentStorage {
         };
         let bytes = group_bytes(group.body.len());
         let lead = if segment_header.is_some() { HEADER_BYTES as usize } else { 0 };
-        let total = lead + bytes as usize;
+        // Zeros behind it, so that what the file held before does not look like more of it.
+        let gap = if writing.end + bytes < writing.file_bytes { ALIGN_BYTES as usize } else { 0 };
+        let group_end = lead + bytes as usize;
+        let total = group_end + gap;
         if self.scratch.len() < total {
             self.scratch.resize(total, 0);
         }
@@ -356,7 +367,8 @@ impl SegmentStorage {
         if let Some(segment_header) = segment_header {
             segment_header.encode(&mut out[..lead]);
         }
-        let hash = header.seal(&writing.segment.key, writing.end, group.body, &mut out[lead..]);
+        out[group_end..].fill(0);
+        let hash = header.seal(&writing.segment.key, writing.end, group.body, &mut out[lead..group_end]);
         writing.segment.write(out, writing.end - lead as u64)?;
         if self.scratch.len() > SCRATCH_BYTES_MAX {
             self.scratch = Vec::new();
@@ -452,11 +464,17 @@ impl Storage for SegmentStorage {
         let prepared = self.preparer.ready_bytes();
         let files = self.shared.files();
         Usage {
-            bytes: files.values().sum::<u64>() + prepared.unwrap_or(0),
+            bytes: files.values().sum::<u64>() + prepared.unwrap_or(0) + self.shared.spare.bytes(),
             segments: files.len() + usize::from(prepared.is_some()),
             oldest: files.keys().next().copied().unwrap_or_else(|| self.current()),
             newest: self.current(),
             free_bytes: self.disk.free_bytes(),
+        }
+    }
+
+    fn release(&mut self) {
+        if let Err(error) = self.shared.spare.give_back(&*self.disk) {
+            tracing::warn!(%error, "journal: the file of a deleted segment could not be removed");
         }
     }
 }
@@ -477,31 +495,48 @@ impl Shared {
 
     fn trim(&self, oldest: SegmentId) -> Result<usize, StorageError> {
         let doomed: Vec<SegmentId> = self.files().range(..oldest).map(|(id, _)| *id).collect();
+        let mut kept = None;
         for id in &doomed {
-            self.readable.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+            let segment = self.readable.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+            let is_kept = kept.is_none() && !self.spare.is_there() && self.is_reusable(*id, segment);
             let name = name_of(*id);
-            destroy(&*self.disk, &name).map_err(|error| StorageError::io(&name, "destroy a segment", error))?;
-            self.files().remove(id);
+            let spare = is_kept.then(|| spare_name_of(*id));
+            destroy(&*self.disk, &name, spare.as_deref())
+                .map_err(|error| StorageError::io(&name, "destroy a segment", error))?;
+            let bytes = self.files().remove(id);
+            kept = kept.or(bytes.filter(|_| is_kept).map(|bytes| (*id, bytes)));
         }
         if !doomed.is_empty() {
             self.disk.sync_dir().map_err(|error| StorageError::io(".", "flush the directory", error))?;
         }
+        // Only now: with the old name still there as well, deleting that would take the new segment's key.
+        if let Some((id, bytes)) = kept {
+            self.spare.keep(id, bytes);
+        }
         Ok(doomed.len())
+    }
+
+    // Whether a segment's file can be another's: all of it is there, no flush of it failed, and nobody reads in it.
+    fn is_reusable(&self, id: SegmentId, segment: Option<Arc<SegmentFile>>) -> bool {
+        let Some(segment) = segment.and_then(Arc::into_inner) else { return false };
+        let is_whole = segment.file.len().is_ok_and(|bytes| bytes == self.spare_bytes);
+        is_whole && id >= self.own_from && !segment.is_final()
     }
 }
 
 // The key first, and durably: once the name is gone nobody can erase it any more.
-fn destroy(disk: &dyn Disk, name: &str) -> std::io::Result<()> {
+fn destroy(disk: &dyn Disk, name: &str, spare: Option<&str>) -> std::io::Result<()> {
     let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
     match disk.open(name) {
         Err(error) if gone(&error) => return Ok(()),
         Err(error) => return Err(error),
         Ok(file) => {
-            file.write_at(&[0; HEADER_BYTES as usize], 0)?;
+            // With the place of the first group: a file that was never begun has neither.
+            file.write_at(&[0; (HEADER_BYTES + ALIGN_BYTES) as usize], 0)?;
             file.sync_data()?;
         }
     }
-    match disk.remove(name) {
+    match spare.map_or_else(|| disk.remove(name), |spare| disk.rename(name, spare)) {
         Err(error) if gone(&error) => Ok(()),
         other => other,
     }

@@ -110,6 +110,9 @@ pub trait Storage: Send {
 
     /// What is on disk now.
     fn usage(&self) -> Usage;
+
+    /// Gives back what is on disk only to be faster later: room has become scarce.
+    fn release(&mut self) {}
 }
 
 /// Reads bodies back.

@@ -10,7 +10,7 @@ use fluxrig_protocol::FluxMsg;
 
 use super::carry::{CarryStep, Carrying};
 use super::record::{self, Clock, Delta, NameRecord, Place, Placed};
-use super::{Group, GroupAt, Reader, SegmentId, Storage, StorageError};
+use super::{Group, GroupAt, Reader, SegmentId, Storage, StorageError, Usage};
 use crate::marks::Marks;
 use crate::mutants::{self, Mutation};
 use crate::node::{Node, Settings};
@@ -348,19 +348,27 @@ impl Writer {
         Some(self.storage.trimmer(oldest))
     }
 
-    /// Looks at the disk and tells the doors; notes when the aftermath of an unclean end is over.
-    pub(crate) fn gauge(&mut self) {
-        if self.node.is_aftermath_over() {
-            self.note_unclean_starts(1);
-        }
+    /// The watermark that the disk stands above, what it holds, and the most that it may hold.
+    fn level(&self) -> (u8, Usage, u64) {
         let usage = self.storage.usage();
         let max = match usage.free_bytes {
             Some(free) => self.disk.max_bytes.min(usage.bytes.saturating_add(free)),
             None => self.disk.max_bytes,
         };
-        let percent = |part: u8| max / 100 * u64::from(part);
-        let level = u8::from(usage.bytes > percent(self.disk.first_percent))
-            + u8::from(usage.bytes > percent(self.disk.second_percent));
+        let is_above = |part: u8| u8::from(usage.bytes > max / 100 * u64::from(part));
+        (is_above(self.disk.first_percent) + is_above(self.disk.second_percent), usage, max)
+    }
+
+    /// Looks at the disk and tells the doors; notes when the aftermath of an unclean end is over.
+    pub(crate) fn gauge(&mut self) {
+        if self.node.is_aftermath_over() {
+            self.note_unclean_starts(1);
+        }
+        let (mut level, mut usage, mut max) = self.level();
+        if level > 0 {
+            self.storage.release();
+            (level, usage, max) = self.level();
+        }
         let before = self.node.gauge.level();
         if level != before {
             self.node.gauge.set_level(level);

@@ -16,6 +16,7 @@ use super::format::{self, GROUP_HEADER_BYTES, HEADER_BYTES, NoGroup};
 
 const NAME_SUFFIX: &str = ".seg";
 pub(super) const UNFINISHED_SUFFIX: &str = ".next";
+pub(super) const SPARE_SUFFIX: &str = ".spare";
 pub(super) const QUARANTINE_SUFFIX: &str = ".quarantined";
 
 /// Name of a segment's file.
@@ -26,6 +27,11 @@ pub(super) fn name_of(id: SegmentId) -> String {
 /// Name of a segment's file until its zeros are durable.
 pub(super) fn unfinished_name_of(id: SegmentId) -> String {
     format!("{id:08x}{UNFINISHED_SUFFIX}")
+}
+
+/// Name of the file of a deleted segment, kept for the next one.
+pub(super) fn spare_name_of(id: SegmentId) -> String {
+    format!("{id:08x}{SPARE_SUFFIX}")
 }
 
 /// The segment a file name means.
@@ -99,8 +105,13 @@ impl SegmentFile {
         self.void_from.fetch_min(offset, Ordering::AcqRel);
     }
 
+    /// A write or flush of it failed, or it was given up.
+    pub(super) fn is_final(&self) -> bool {
+        self.is_final.load(Ordering::Acquire)
+    }
+
     pub(super) fn check_writable(&self) -> Result<(), StorageError> {
-        if self.is_final.load(Ordering::Acquire) {
+        if self.is_final() {
             return Err(StorageError::Final { file: self.name.clone() });
         }
         Ok(())
@@ -127,7 +138,7 @@ impl SegmentFile {
         } else {
             raw.truncate(len);
         }
-        match format::open_group(&mut raw, &self.key, at.offset) {
+        match format::open_group(&mut raw, self.id, &self.key, at.offset) {
             Ok((header, _)) => {
                 let body = GROUP_HEADER_BYTES..GROUP_HEADER_BYTES + header.body_bytes as usize;
                 Ok(Bytes::from(raw).slice(body))
@@ -153,6 +164,7 @@ pub(super) fn describe(no_group: &NoGroup) -> String {
     match no_group {
         NoGroup::End => "zeros".to_owned(),
         NoGroup::Torn(found) => found.clone(),
+        NoGroup::Older(id) => format!("a group of segment {id:08x}, whose file this was"),
         NoGroup::Forged => "a group that this segment's key did not seal for this place".to_owned(),
     }
 }

@@ -195,6 +195,8 @@ pub(super) enum NoGroup {
     Torn(String),
     /// Checksum whole, but not sealed by this segment's key for this place.
     Forged,
+    /// One of the older segment whose file this was, out of use together with its key.
+    Older(SegmentId),
 }
 
 /// The length of the group whose header stands at the front of `raw`, header, body and tag, if that can be one.
@@ -225,9 +227,17 @@ pub(super) fn peek(raw: &[u8]) -> Result<GroupHeader, NoGroup> {
     Ok(GroupHeader::decode(raw))
 }
 
-/// Checks the group at the front of `raw`, which stands at `offset` of its segment, and opens its body in place.
-pub(super) fn open_group(raw: &mut [u8], key: &SegmentKey, offset: u64) -> Result<(GroupHeader, Hash), NoGroup> {
+/// Checks the group at the front of `raw`, which stands at `offset` of segment `id`, and opens its body in place.
+pub(super) fn open_group(
+    raw: &mut [u8],
+    id: SegmentId,
+    key: &SegmentKey,
+    offset: u64,
+) -> Result<(GroupHeader, Hash), NoGroup> {
     let header = peek(raw)?;
+    if header.segment < id {
+        return Err(NoGroup::Older(header.segment));
+    }
     let end = GROUP_HEADER_BYTES + header.body_bytes as usize;
     let hash = hash(raw, end);
     let (head, rest) = raw.split_at_mut(GROUP_HEADER_BYTES);

@@ -1,5 +1,5 @@
-//! The segment one ahead: zero-filled and flushed beside the writer, so that flushing a group need not write metadata
-//! and beginning a segment waits for nothing.
+//! The segment one ahead, made beside the writer so that beginning a segment waits for nothing: the file of a deleted
+//! one, or a new one that is zero-filled and flushed, so that flushing a group need not write metadata.
 
 use std::{
     io,
@@ -14,7 +14,7 @@ use super::super::{
     storage::SegmentId,
 };
 use super::{
-    file::{name_of, unfinished_name_of},
+    file::{name_of, spare_name_of, unfinished_name_of},
     format::HEADER_BYTES,
 };
 
@@ -23,10 +23,44 @@ const STEP_BYTES: u64 = 1 << 20;
 // Shorter segments would make the writer wait again too soon.
 const HURRIED_BYTES_MIN: u64 = 4 << 20;
 
-/// A zeroed file under its final name: all zeros are no segment, so the name may be durable before its content is.
+/// A file under its final name whose first places are zeros, durably: that is no segment yet.
 pub(super) struct Prepared {
     pub(super) file: Arc<dyn DiskFile>,
     pub(super) bytes: u64,
+}
+
+/// The file of a deleted segment, which saves the disk from writing zeros, and from freeing what they lie on: both hold
+/// up the flushes beside them. One is kept, for the segment after the one that stands ready.
+#[derive(Default)]
+pub(super) struct Spare(Mutex<Option<(SegmentId, u64)>>);
+
+impl Spare {
+    /// Bytes that it takes on the disk.
+    pub(super) fn bytes(&self) -> u64 {
+        self.lock().map_or(0, |(_, bytes)| bytes)
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    /// Keeps a file. Its first places are zeros, and nothing else has its name; both durably.
+    pub(super) fn keep(&self, id: SegmentId, bytes: u64) {
+        *self.lock() = Some((id, bytes));
+    }
+
+    /// Removes it.
+    pub(super) fn give_back(&self, disk: &dyn Disk) -> io::Result<()> {
+        self.take().map_or(Ok(()), |(id, _)| disk.remove(&spare_name_of(id)))
+    }
+
+    fn take(&self) -> Option<(SegmentId, u64)> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(SegmentId, u64)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 enum Slot {
@@ -45,14 +79,15 @@ struct Shared {
 pub(super) struct Preparer {
     disk: Arc<dyn Disk>,
     segment_bytes: u64,
+    spare: Arc<Spare>,
     shared: Arc<Shared>,
 }
 
 impl Preparer {
-    pub(super) fn new(disk: Arc<dyn Disk>, segment_bytes: u64) -> Preparer {
+    pub(super) fn new(disk: Arc<dyn Disk>, segment_bytes: u64, spare: Arc<Spare>) -> Preparer {
         let shared =
             Shared { slot: Mutex::new(Slot::Empty), changed: Condvar::new(), is_hurried: AtomicBool::new(false) };
-        Preparer { disk, segment_bytes, shared: Arc::new(shared) }
+        Preparer { disk, segment_bytes, spare, shared: Arc::new(shared) }
     }
 
     /// Takes over a zeroed file that an earlier process left.
@@ -78,10 +113,11 @@ impl Preparer {
         drop(slot);
         self.shared.is_hurried.store(false, Ordering::Release);
         let (disk, segment_bytes, shared) = (self.disk.clone(), self.segment_bytes, self.shared.clone());
+        let spare = self.spare.clone();
         let work = move || {
             // Should the work panic, whoever waits must not wait for ever.
             let mut done = Done { shared: &shared, slot: Some(Slot::Empty) };
-            match make(&*disk, id, segment_bytes, &shared.is_hurried) {
+            match make(&*disk, id, segment_bytes, &spare, &shared.is_hurried) {
                 Ok(prepared) => done.slot = Some(Slot::Ready(id, prepared)),
                 // The writer tries again by itself when it needs the segment, and reports what it meets.
                 Err(error) => tracing::warn!(segment = id, %error, "next journal segment not prepared"),
@@ -98,7 +134,7 @@ impl Preparer {
         match self.wait() {
             Slot::Ready(ready, prepared) if ready == id => Ok(prepared),
             // Only a caller that skipped an id gets here; the file it left is blank and goes at the next start.
-            _ => make(&*self.disk, id, self.segment_bytes, &AtomicBool::new(true)),
+            _ => make(&*self.disk, id, self.segment_bytes, &self.spare, &AtomicBool::new(true)),
         }
     }
 
@@ -140,11 +176,18 @@ impl Drop for Done<'_> {
     }
 }
 
-fn make(disk: &dyn Disk, id: SegmentId, bytes: u64, is_hurried: &AtomicBool) -> io::Result<Prepared> {
+fn make(disk: &dyn Disk, id: SegmentId, bytes: u64, spare: &Spare, is_hurried: &AtomicBool) -> io::Result<Prepared> {
     let (name, unfinished) = (name_of(id), unfinished_name_of(id));
     // What an earlier attempt left. A segment that is not blank stays, for safety, and makes this one fail.
     remove_if_there(disk, &unfinished)?;
     if is_blank(disk, &name)? {
+        remove_if_there(disk, &name)?;
+    }
+    if let Some((older, bytes)) = spare.take() {
+        match reuse(disk, &spare_name_of(older), &name, bytes) {
+            Err(error) => tracing::warn!(segment = id, %error, "file of a deleted journal segment not used again"),
+            reused => return reused,
+        }
         remove_if_there(disk, &name)?;
     }
     let file = disk.create_new(&unfinished)?;
@@ -160,6 +203,12 @@ fn make(disk: &dyn Disk, id: SegmentId, bytes: u64, is_hurried: &AtomicBool) -> 
         drop(disk.remove(&unfinished));
     }
     Ok(Prepared { file, bytes: made? })
+}
+
+fn reuse(disk: &dyn Disk, spare: &str, name: &str, bytes: u64) -> io::Result<Prepared> {
+    disk.rename(spare, name)?;
+    disk.sync_dir()?;
+    Ok(Prepared { file: disk.open(name)?, bytes })
 }
 
 fn remove_if_there(disk: &dyn Disk, name: &str) -> io::Result<()> {

@@ -17,7 +17,7 @@ use super::super::{
 use super::{
     OpenError, OpenOptions, SEGMENT_BYTES_MIN, SegmentStorage, Shared,
     file::name_of,
-    prepare::{Prepared, Preparer},
+    prepare::{Prepared, Preparer, Spare},
     survey::{Found, Listing, Survey, list, load_key},
 };
 
@@ -130,7 +130,8 @@ fn finish(
     let Ready { lock, key, listing } = ready;
     let Found { recovery, base, readable, mut blank } = found;
     let newest = listing.segments.iter().chain(&listing.quarantined).copied().max().unwrap_or(0);
-    let preparer = Preparer::new(disk.clone(), options.segment_bytes);
+    let spare = Arc::new(Spare::default());
+    let preparer = Preparer::new(disk.clone(), options.segment_bytes, spare.clone());
     // The newest file, if blank, was prepared for the next segment; nothing was ever sealed under its number.
     let mut next = newest + 1;
     if blank.first() == Some(&newest) && newest > 0 {
@@ -138,14 +139,15 @@ fn finish(
         let file = disk.open(&name).map_err(|error| OpenError::io(&name, "open a segment", error))?;
         let bytes = file.len().map_err(|error| OpenError::io(&name, "measure a segment", error))?;
         if bytes >= SEGMENT_BYTES_MIN.min(options.segment_bytes) {
-            // It has its name, so its zeros are durable; the name itself perhaps not yet.
+            // It has its name, so its zeros are durable; the name itself perhaps not yet. What stands behind them, if
+            // it was an older segment's file, is nobody's.
             disk.sync_dir().map_err(|error| OpenError::io(&name, "flush the directory", error))?;
             next = newest;
             preparer.adopt(newest, Prepared { file, bytes });
             blank.remove(0);
         }
     }
-    for name in blank.iter().map(|id| name_of(*id)).chain(listing.unfinished.iter().cloned()) {
+    for name in blank.iter().map(|id| name_of(*id)).chain(listing.unused.iter().cloned()) {
         disk.remove(&name).map_err(|error| OpenError::io(&name, "remove a blank segment", error))?;
     }
     let mut files = BTreeMap::new();
@@ -156,8 +158,14 @@ fn finish(
     }
     // Begun now, so that the first append finds it.
     preparer.start(next);
-    let shared =
-        Shared { disk: disk.clone(), readable: RwLock::new(readable), own_from: next, files: Mutex::new(files) };
+    let shared = Shared {
+        disk: disk.clone(),
+        readable: RwLock::new(readable),
+        own_from: next,
+        files: Mutex::new(files),
+        spare,
+        spare_bytes: options.segment_bytes,
+    };
     let storage = SegmentStorage {
         disk,
         options,

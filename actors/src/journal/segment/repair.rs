@@ -108,7 +108,7 @@ impl Survey<'_> {
             Ok(Ok(segment)) => {
                 let before = Before { epoch: segment.header.link.epoch, hash: None };
                 let scan = scan(&mut raw, id, &segment.file.key, before);
-                let behind = behind(&raw, scan.end);
+                let behind = behind(&raw, id, scan.end);
                 found.groups = scan.groups.len() as u64;
                 found.groups_behind = behind.groups;
                 let epochs = scan.groups.first().zip(scan.groups.last());
@@ -123,7 +123,7 @@ impl Survey<'_> {
                 }
             }
             Ok(Err(no_header)) => {
-                let behind = behind(&raw, HEADER_BYTES);
+                let behind = behind(&raw, id, HEADER_BYTES);
                 found.groups_behind = behind.groups;
                 match no_header {
                     NoHeader::Blank if behind.bytes == 0 => {}

@@ -46,7 +46,7 @@ pub(super) fn scan(raw: &mut [u8], id: u32, key: &SegmentKey, before: Before) ->
     let mut end = HEADER_BYTES;
     let stop = loop {
         let Some(rest) = raw.get_mut(end as usize..) else { break Stop::Hole(NoGroup::End) };
-        let (header, hash) = match format::open_group(rest, key, end) {
+        let (header, hash) = match format::open_group(rest, id, key, end) {
             Ok(opened) => opened,
             Err(NoGroup::Forged) => {
                 break Stop::Broken {
@@ -95,28 +95,41 @@ pub(super) struct Behind {
     pub(super) claim: u64,
     /// Number of groups with a whole checksum.
     pub(super) groups: u64,
-    /// Bytes from the hole to the last one that is not zero.
+    /// Bytes from the hole to the end of what was torn or stands whole behind it; 0 when nothing does.
     pub(super) bytes: u64,
 }
 
-/// Looks for groups at every place where one may begin.
-pub(super) fn behind(raw: &[u8], from: u64) -> Behind {
+/// Looks for groups of segment `id` at every place where one may begin. What an older segment left in the file is
+/// nothing: its epochs are lower than any here, so it claims nothing that is not there.
+pub(super) fn behind(raw: &[u8], id: u32, from: u64) -> Behind {
     let mut found = Behind::default();
     let Some(rest) = raw.get(from as usize..) else { return found };
-    found.bytes = rest.chunks(4096).rposition(|chunk| chunk.iter().any(|byte| *byte != 0)).map_or(0, |idx| {
-        let chunk = &rest[idx * 4096..rest.len().min(idx * 4096 + 4096)];
-        (idx * 4096 + chunk.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1)) as u64
-    });
+    // Each write ends with zeros, so what it left of itself is not at an end before the first place of zeros.
+    let mut is_torn = true;
     let mut at = 0;
-    while at < found.bytes {
-        match format::peek(&rest[at as usize..]) {
+    while let Some(left) = rest.get(at as usize..).filter(|left| !left.is_empty()) {
+        let sector = &left[..left.len().min(ALIGN_BYTES as usize)];
+        let used = sector.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+        match format::peek(left) {
             Ok(header) => {
-                found.claim = found.claim.max(header.flushed);
-                found.groups += 1;
-                at += group_bytes(header.body_bytes as usize);
+                let bytes = group_bytes(header.body_bytes as usize);
+                is_torn = false;
+                if header.segment >= id {
+                    found.claim = found.claim.max(header.flushed);
+                    found.groups += 1;
+                    found.bytes = at + bytes;
+                }
+                at += bytes;
             }
-            Err(_) => at += ALIGN_BYTES,
+            Err(_) => {
+                is_torn &= used > 0;
+                if is_torn {
+                    found.bytes = at + used;
+                }
+                at += ALIGN_BYTES;
+            }
         }
     }
+    found.bytes = found.bytes.min(rest.len() as u64);
     found
 }

@@ -18,7 +18,7 @@ use super::super::{
 };
 use super::{
     Damage, Link, OpenError, Point, RecoveredGroup, Recovery, SegmentFile, Torn, Unused,
-    file::{QUARANTINE_SUFFIX, UNFINISHED_SUFFIX, describe, id_of, name_of},
+    file::{QUARANTINE_SUFFIX, SPARE_SUFFIX, UNFINISHED_SUFFIX, describe, id_of, name_of},
     format::{FORMAT_VERSION, HEADER_BYTES, Hash, NoHeader, SegmentHeader, group_bytes},
     scan::{Before, Behind, Parsed, Scan, Stop, behind, scan},
 };
@@ -28,7 +28,8 @@ use super::{
 pub(super) struct Listing {
     pub(super) segments: Vec<SegmentId>,
     pub(super) quarantined: Vec<SegmentId>,
-    pub(super) unfinished: Vec<String>,
+    // Files without a number that counts: half made, or kept for reuse.
+    pub(super) unused: Vec<String>,
 }
 
 pub(super) fn list(disk: &dyn Disk) -> Result<Listing, OpenError> {
@@ -39,8 +40,8 @@ pub(super) fn list(disk: &dyn Disk) -> Result<Listing, OpenError> {
             listing.segments.push(id);
         } else if let Some(id) = name.strip_suffix(QUARANTINE_SUFFIX).and_then(id_of) {
             listing.quarantined.push(id);
-        } else if name.ends_with(UNFINISHED_SUFFIX) {
-            listing.unfinished.push(name);
+        } else if name.ends_with(UNFINISHED_SUFFIX) || name.ends_with(SPARE_SUFFIX) {
+            listing.unused.push(name);
         }
     }
     listing.segments.sort_unstable();
@@ -59,7 +60,7 @@ pub(super) struct Found {
     pub(super) recovery: Recovery,
     pub(super) base: Point,
     pub(super) readable: BTreeMap<SegmentId, Arc<SegmentFile>>,
-    // Files of zeros: prepared, never begun.
+    // Prepared, never begun.
     pub(super) blank: Vec<SegmentId>,
 }
 
@@ -183,7 +184,7 @@ impl Survey<'_> {
             Err(NoHeader::Short(bytes)) => return Err(cut(&name, id, bytes, HEADER_BYTES)),
             Err(no_header) => {
                 let raw = read_all(&name, &*file)?;
-                let behind = behind(&raw, HEADER_BYTES);
+                let behind = behind(&raw, id, HEADER_BYTES);
                 return Ok(match no_header {
                     NoHeader::Bad { found, expected, .. } => {
                         let why = format!("found {found}, expected {expected}");
@@ -210,9 +211,9 @@ impl Survey<'_> {
                     return Err(damage(&name, id, HEADER_BYTES, found, expected, link.epoch));
                 }
             };
-            return Ok(Examined::Unborn { behind: behind(&raw, HEADER_BYTES), header_epoch: link.epoch, why });
+            return Ok(Examined::Unborn { behind: behind(&raw, id, HEADER_BYTES), header_epoch: link.epoch, why });
         }
-        let behind = behind(&raw, scan.end);
+        let behind = behind(&raw, id, scan.end);
         Ok(Examined::Head(Box::new(Head { segment, raw, scan, behind })))
     }
 

@@ -13,6 +13,7 @@ mod golden;
 mod model;
 mod named;
 mod real;
+mod reuse;
 
 const RACK: [u8; 16] = *b"rack-under-test!";
 
