@@ -85,6 +85,11 @@ impl Node {
         // First what comes, then what goes: doors look at queues in the middle of this, and must see no room that is taken.
         let touched = &mut batch.touched;
         let mut motion = self.push_runs(&mut batch.sends, now, now_ns, |idx| touched.push(idx));
+        // Whoever sees that a message has left its wire must see whether it is a dead letter.
+        if !dead.is_empty() {
+            let dead = dead.into_iter().map(|(msg, after, note)| (msg, after.max(now), note)).collect();
+            self.bury(dead, now_ns);
+        }
         if let Some(acks) = acks {
             motion += acks.queue.ack_front(acks.first_seq, acks.count, gone);
         }
@@ -103,10 +108,6 @@ impl Node {
                 memory.fire(key, *generation, is_told);
             }
             memory.after = memory.after.max(after).max(now);
-        }
-        if !dead.is_empty() {
-            let dead = dead.into_iter().map(|(msg, after, note)| (msg, after.max(now), note)).collect();
-            self.bury(dead, now_ns);
         }
         if lane.is_standard() {
             self.note_dirty();
@@ -214,11 +215,11 @@ impl Node {
         let now = self.after_now(lane);
         let mut rung = smallvec::SmallVec::<[usize; 4]>::new();
         let mut motion = self.push_runs(&mut reports, now, now_ns, |idx| rung.push(idx));
-        motion += queue.ack_effects(seqs, &mut gone);
         if !dead.is_empty() {
             let dead = dead.into_iter().map(|(msg, after, note)| (msg, after.max(now), note)).collect();
             self.bury(dead, now_ns);
         }
+        motion += queue.ack_effects(seqs, &mut gone);
         if lane.is_standard() {
             self.note_dirty();
         }
@@ -227,6 +228,27 @@ impl Node {
             self.queues[idx].consumer.ring();
         }
         self.move_motion(motion);
+    }
+
+    /// Puts the message of a dead letter on a queue and takes the letter off the list, in one commit. Says its sequence
+    /// on the queue; `None` when the node ended instead.
+    pub(crate) fn send_again(&self, letter: u64, queue: &Queue, msg: FluxMsg) -> Option<u64> {
+        self.or_halt(|| {
+            let lane = queue.spec.lane.max(self.dead.spec.lane);
+            let now_ns = self.now_ns();
+            let mut gone = Vec::new();
+            let gate = lane.is_standard().then(|| self.gate.enter());
+            let born = (msg, self.after_now(lane), None);
+            let (seq, motion) = queue.push_noted(std::iter::once(born), now_ns);
+            let motion = motion + self.dead.ack_effects(&mut std::iter::once(letter), &mut gone);
+            if lane.is_standard() {
+                self.note_dirty();
+            }
+            drop(gate);
+            queue.consumer.ring();
+            self.move_motion(motion);
+            seq
+        })
     }
 }
 

@@ -17,6 +17,7 @@ mod bell;
 mod cell;
 mod commit;
 mod door;
+mod fate;
 mod gate;
 mod identity;
 mod marks;
@@ -43,14 +44,15 @@ mod sample;
 pub use catalog::{About, Built, Catalog, CatalogError, Category, Manifest, Maturity};
 pub use door::Closed;
 pub use endpoint::{Admission, Effect, Effects, Endpoint, Io, OnMaybeSent, Receipt, Refused};
+pub use fate::{Outcome, SentAgain};
 pub use gear::{Gear, GearError, Link, StartContext};
 pub use node::{Redactor, Settings};
 pub use outlet::Outlet;
 pub use plan::{PlanError, PlanErrors, Supervision, nearest};
 pub use port::{IN, Input, OUT, Output, Ports};
 pub use rig::{
-    DeadLetter, DoorView, JournalOptions, LetterError, OnFailed, Orphans, Replayed, RetainedMsg, Rig, RigError,
-    RunningRig, WireView,
+    DeadLetter, DoorView, JournalOptions, LetterCount, LetterError, LetterFilter, OnFailed, Orphans, Replayed,
+    RetainedMsg, Rig, RigError, RunningRig, WireView,
 };
 pub use tally::{Tallies, Tally};
 pub use tap::{Tap, TapError, Tapped};

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use crate::cell::Cell;
 use crate::clock::World;
 use crate::door::{Door, Gauge};
+use crate::fate::Fates;
 use crate::gate::Gate;
 use crate::identity::IdKey;
 use crate::journal::Desk;
@@ -132,6 +133,8 @@ pub(crate) struct Node {
     pub(crate) doors: Mutex<Vec<Arc<Door>>>,
     /// The dead-letter wire's queue.
     pub(crate) dead: Arc<Queue>,
+    /// Dead letters that were sent again, while somebody wants to know what becomes of them.
+    pub(crate) fates: Fates,
     /// There is a journal; without one every wire is turbo.
     pub(crate) is_journaled: bool,
     /// Two unclean starts in a row: batches of one, attempts durable before they are made (HEART §7.2).
@@ -189,6 +192,7 @@ impl Node {
             cells: parts.cells,
             doors: Mutex::default(),
             dead: parts.dead,
+            fates: Fates::default(),
             is_journaled: parts.is_journaled,
             is_careful: AtomicBool::new(parts.is_careful),
             is_unclean: AtomicBool::new(parts.is_unclean),
@@ -356,10 +360,12 @@ impl Node {
         self.settings.redacted(msg)
     }
 
-    /// Puts messages on the dead-letter wire. Inside the gate of the commit that takes them off theirs.
+    /// Puts messages on the dead-letter wire. Inside the gate of the commit that takes them off theirs, and before that.
     pub(crate) fn bury(&self, letters: Vec<(FluxMsg, After, Arc<DeadNote>)>, now_ns: u64) {
+        let watched = self.fates.watched(&letters);
         let letters = letters.into_iter().map(|(msg, after, note)| (msg, after, Some(note)));
-        self.dead.push_noted(letters, now_ns);
+        let (first_seq, _) = self.dead.push_noted(letters, now_ns);
+        self.fates.note_dead(watched, first_seq);
         if !self.is_journaled {
             self.drop_old_letters();
         }

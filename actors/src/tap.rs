@@ -24,6 +24,7 @@ pub(crate) const TAPS_MAX: usize = 16;
 /// tap ends it.
 #[derive(Debug)]
 pub struct Tap {
+    wires: Vec<SmolStr>,
     redactor: Option<Redactor>,
     tapped: mpsc::Receiver<Tapped>,
     missed: Arc<AtomicU64>,
@@ -97,6 +98,12 @@ impl Tap {
         Some(tapped)
     }
 
+    /// The wires that it looks at.
+    #[must_use]
+    pub fn wires(&self) -> &[SmolStr] {
+        &self.wires
+    }
+
     /// Messages of the sample that were not seen, since they came faster than they were asked for.
     #[must_use]
     pub fn missed(&self) -> u64 {
@@ -118,7 +125,9 @@ impl RunningRig {
         }
         let (sender, tapped) = mpsc::channel(LAG_MAX);
         let missed = Arc::new(AtomicU64::new(0));
-        let tap = Tap { redactor: self.node.settings.redactor, tapped, missed: Arc::clone(&missed) };
+        let names = wires.iter().map(|wire| wire.name.clone()).collect();
+        let redactor = self.node.settings.redactor;
+        let tap = Tap { wires: names, redactor, tapped, missed: Arc::clone(&missed) };
         for wire in wires {
             for queue in &wire.queues {
                 let (tapped, missed) = (sender.clone(), Arc::clone(&missed));
@@ -133,7 +142,7 @@ impl RunningRig {
 }
 
 /// Whether `name` is what `pattern` says; `*` stands for any text, also none.
-fn matches(pattern: &str, name: &str) -> bool {
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(mut name) = name.strip_prefix(head) else { return false };
     let mut parts = rest.split('*').peekable();

@@ -10,11 +10,13 @@ use fluxrig_rack::exit;
 
 mod ask;
 mod check;
+mod dlq;
 mod gears;
 mod iso8583;
 mod journal;
 mod mask;
 mod run;
+mod tap;
 mod time;
 
 /// Durable actor runtime: gears, wires and nodes, supervised.
@@ -73,10 +75,12 @@ enum Command {
         #[command(flatten)]
         at: At,
         #[command(subcommand)]
-        command: DlqCommand,
+        command: dlq::DlqCommand,
     },
     /// Delivers again what a wire of the running rack retains.
     Replay(ReplayArgs),
+    /// Shows what comes onto wires of the running rack, as it comes, without sensitive data.
+    Tap(tap::TapArgs),
     /// Looks after the journal of a rack that does not run.
     Journal {
         #[command(flatten)]
@@ -177,53 +181,33 @@ enum GearsCommand {
     },
 }
 
-#[derive(Debug, Subcommand)]
-enum DlqCommand {
-    /// Lists the dead letters.
-    List {
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Shows one: why it is here, and of its message keys, types and lengths.
-    Show {
-        /// Its number.
-        seq: u64,
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Sends one over its wire again.
-    Replay {
-        /// Its number.
-        seq: u64,
-        /// Also when it may have been sent already: whoever says so has asked the peer.
-        #[arg(long)]
-        even_maybe_sent: bool,
-    },
-    /// Forgets one, or all.
-    Purge {
-        /// Its number.
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
-        seq: Option<u64>,
-        /// All of them.
-        #[arg(long)]
-        all: bool,
-    },
-}
-
 #[derive(Debug, Args)]
 struct ReplayArgs {
     #[command(flatten)]
     at: At,
-    /// The wire, `gear.port->gear.port`.
+    /// The wire, `gear.port->gear.port`. It has `retention` in its scenario.
+    #[arg(long)]
     wire: String,
+    #[command(flatten)]
+    from: ReplayFrom,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where a replay begins.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct ReplayFrom {
+    /// What came so long ago or later: `10m`, `2h`, or a time like `2026-01-31T08:00:00Z`.
+    #[arg(long, value_name = "DURATION", value_parser = time::since)]
+    since: Option<i64>,
     /// From this sequence on.
-    #[arg(long, value_name = "N", required_unless_present = "from_time", conflicts_with = "from_time")]
+    #[arg(long, value_name = "N")]
     from_seq: Option<u64>,
     /// From this time on: `2026-01-31T08:00:00Z`, or nanoseconds since 1970.
-    #[arg(long, value_name = "T", value_parser = time::parse)]
-    from_time: Option<i64>,
+    #[arg(long, value_name = "TIME", value_parser = time::parse)]
+    from: Option<i64>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -256,8 +240,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Gears(command) => gears::gears(&command),
         Command::Metrics => gears::metrics(),
         Command::Top { at, json, once } => ask::top(&at, json, once),
-        Command::Dlq { at, command } => ask::dlq(&at, &command),
+        Command::Dlq { at, command } => dlq::dlq(&at, &command),
         Command::Replay(args) => ask::replay(&args),
+        Command::Tap(args) => tap::tap(&args),
         Command::Journal { at, command } => journal::journal(&at, &command),
         Command::Iso8583(command) => iso8583::iso8583(&command),
         Command::Completion { shell } => {

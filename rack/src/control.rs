@@ -1,37 +1,49 @@
-//! The control socket: one JSON line asks, one answers. Only the owner of the data directory can reach it.
+//! The control socket: one JSON line asks, one answers, or many. Only the owner of the data directory can reach it.
 //! Requests, answers, connections and times are bounded; one that is over a bound is refused, not waited for.
 
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fluxrig_actors::LetterFilter;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::error::exit;
-use crate::operate;
+use crate::mask::Form;
 use crate::rack::Shared;
+use crate::{operate, stream};
+
+mod client;
+
+pub use client::{AskError, Listening, ask, listen_to};
 
 /// Name of the socket in the data directory.
 pub const SOCKET: &str = "control.sock";
 /// Longest request.
 const REQUEST_BYTES_MAX: u64 = 64 << 10;
-/// Longest answer that a client takes.
+/// Longest line of an answer that a client takes.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 /// Connections at once; more wait for one of these.
 const CONNECTIONS_MAX: usize = 16;
+/// Answers of many lines at once, which hold no place of those; more are refused.
+pub(crate) const STREAMS_MAX: usize = 16;
 /// How long a client may take to ask, and to take its answer.
 const CLIENT_TIME: Duration = Duration::from_secs(5);
 /// How long an answer may take.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// How long a client may leave a line of many unread before its connection is closed.
+const UNREAD_TIME: Duration = Duration::from_secs(60);
 /// Longest path that a socket address holds, without its final zero.
 const PATH_BYTES_MAX: usize = 107;
 
@@ -43,24 +55,39 @@ pub enum Request {
     /// The tree of actors, the wires, the journal.
     Top,
     /// The dead letters, newest last.
-    DlqList,
+    DlqList {
+        /// Which.
+        #[serde(default)]
+        letters: LetterFilter,
+        /// Of more than so many, the newest.
+        limit: Option<usize>,
+    },
+    /// How many dead letters there are, by gear and reason.
+    DlqCount {
+        /// Which.
+        #[serde(default)]
+        letters: LetterFilter,
+    },
     /// One dead letter.
     DlqShow {
         /// Its number.
         seq: u64,
     },
-    /// Sends one again.
+    /// Sends dead letters again and says what becomes of each: the answer has many lines.
     DlqReplay {
-        /// Its number.
-        seq: u64,
-        /// Also when it may have been sent.
+        /// Which.
+        letters: LetterFilter,
+        /// Also when they may have been sent.
         #[serde(default)]
         even_maybe_sent: bool,
+        /// How long to wait for what becomes of them, in milliseconds.
+        #[serde(default)]
+        wait_ms: u64,
     },
-    /// Forgets one.
+    /// Forgets dead letters.
     DlqPurge {
-        /// Its number; none is all of them.
-        seq: Option<u64>,
+        /// Which.
+        letters: LetterFilter,
     },
     /// Delivers again what a wire retains.
     Replay {
@@ -71,13 +98,26 @@ pub enum Request {
         /// From this time on, in nanoseconds since the Unix epoch.
         from_ns: Option<i64>,
     },
+    /// Shows what comes onto wires: the answer has many lines, until the client ends it or the rack has ended.
+    Tap {
+        /// Name of the wires, with `*` for any text.
+        pattern: String,
+        /// Of each wire the messages whose number this divides.
+        every: NonZeroU64,
+        /// How messages are shown.
+        form: Form,
+    },
 }
 
 /// What comes back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// What was asked for.
+    /// Of an answer with many lines the first: what follows.
+    Begun(Value),
+    /// Of an answer with many lines one.
+    Item(Value),
+    /// What was asked for, or the last of many lines.
     Done(Value),
     /// Why there is none.
     Refused {
@@ -85,33 +125,6 @@ pub enum Answer {
         code: u8,
         /// Where, found, expected and remedy.
         text: String,
-    },
-}
-
-/// Why a daemon cannot be asked.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AskError {
-    /// Nobody listens.
-    #[error(
-        "control socket in `{dir}`: found nobody listening, expected a running rack; remedy: start it, or name its data directory with `--data-dir`"
-    )]
-    Unavailable {
-        /// The data directory.
-        dir: String,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The answer does not come, or is none.
-    #[error(
-        "control socket in `{dir}`: found {found}, expected an answer; remedy: try again, and see the log of the rack"
-    )]
-    Answer {
-        /// The data directory.
-        dir: String,
-        /// What came.
-        found: String,
     },
 }
 
@@ -175,18 +188,33 @@ pub(crate) async fn serve(listener: UnixListener, shared: Arc<Shared>) {
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             // A client that went away is no concern of the rack.
-            drop(converse(stream, shared).await);
-            drop(permit);
+            drop(converse(stream, shared, permit).await);
         });
     }
 }
 
-async fn converse(stream: UnixStream, shared: Arc<Shared>) -> io::Result<()> {
-    let (reader, mut writer) = stream.into_split();
+async fn converse(stream: UnixStream, shared: Arc<Shared>, permit: OwnedSemaphorePermit) -> io::Result<()> {
+    let (reader, writer) = stream.into_split();
+    let mut lines = Lines { writer, patience: CLIENT_TIME };
     let mut line = Vec::new();
     let mut reader = BufReader::new(reader.take(REQUEST_BYTES_MAX));
     timeout(CLIENT_TIME, reader.read_until(b'\n', &mut line)).await??;
     let answer = match serde_json::from_slice(&line) {
+        Ok(request @ (Request::Tap { .. } | Request::DlqReplay { .. })) => {
+            drop(permit);
+            match shared.streams.try_acquire() {
+                Ok(_place) => {
+                    lines.patience = UNREAD_TIME;
+                    stream::answer(request, &shared, &mut lines, left(&mut reader)).await?
+                }
+                Err(_) => refused(
+                    exit::TRY_AGAIN,
+                    &format!(
+                        "control socket: found {STREAMS_MAX} taps and replays open, expected fewer; remedy: end one"
+                    ),
+                ),
+            }
+        }
         Ok(request) => match timeout(ANSWER_TIME, operate::answer(request, shared)).await {
             Ok(answer) => answer,
             Err(_) => refused(exit::TRY_AGAIN, "found no answer in time, expected one; remedy: try again"),
@@ -197,35 +225,30 @@ async fn converse(stream: UnixStream, shared: Arc<Shared>) -> io::Result<()> {
             refused(exit::USAGE, &text)
         }
     };
-    let mut bytes = serde_json::to_vec(&answer)?;
-    bytes.push(b'\n');
-    timeout(CLIENT_TIME, writer.write_all(&bytes)).await?
+    lines.say(&answer).await
+}
+
+/// Returns when the client says no more, or has gone. What it says after its request means nothing, and is bounded.
+async fn left(reader: &mut (impl AsyncRead + Unpin)) {
+    let mut bytes = [0; 64];
+    while matches!(reader.read(&mut bytes).await, Ok(1..)) {}
+}
+
+/// Where the lines of an answer go.
+pub(crate) struct Lines {
+    writer: OwnedWriteHalf,
+    patience: Duration,
+}
+
+impl Lines {
+    /// Says one line; fails when the client does not read it in time.
+    pub(crate) async fn say(&mut self, answer: &Answer) -> io::Result<()> {
+        let mut bytes = serde_json::to_vec(answer)?;
+        bytes.push(b'\n');
+        timeout(self.patience, self.writer.write_all(&bytes)).await?
+    }
 }
 
 pub(crate) fn refused(code: u8, text: &str) -> Answer {
     Answer::Refused { code, text: text.to_owned() }
-}
-
-/// Asks the rack whose data directory this is.
-///
-/// # Errors
-/// When none runs there, or it does not answer.
-pub async fn ask(dir: &Path, request: &Request) -> Result<Answer, AskError> {
-    let name = || dir.display().to_string();
-    let unavailable = |source| AskError::Unavailable { dir: name(), source };
-    let path = SocketPath::new(dir, SOCKET).map_err(unavailable)?;
-    let mut stream = UnixStream::connect(&path.path).await.map_err(unavailable)?;
-    let talk = async {
-        let mut bytes = serde_json::to_vec(request)?;
-        bytes.push(b'\n');
-        stream.write_all(&bytes).await?;
-        let mut line = Vec::new();
-        BufReader::new((&mut stream).take(ANSWER_BYTES_MAX)).read_until(b'\n', &mut line).await?;
-        Ok::<_, io::Error>(serde_json::from_slice(&line)?)
-    };
-    match timeout(ANSWER_TIME + CLIENT_TIME, talk).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(AskError::Answer { dir: name(), found: error.to_string() }),
-        Err(_) => Err(AskError::Answer { dir: name(), found: "nothing in time".to_owned() }),
-    }
 }

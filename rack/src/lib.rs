@@ -18,11 +18,12 @@ mod http;
 mod mask;
 mod metrics;
 mod operate;
+mod stream;
 mod view;
 
-pub use control::{Answer, AskError, Request, SOCKET, ask};
+pub use control::{Answer, AskError, Listening, Request, SOCKET, ask, listen_to};
 pub use error::{RackError, exit, open_code, with_causes};
-pub use mask::{Mask, Whence, keys_and_lengths};
+pub use mask::{Form, Mask, Whence, keys_and_lengths};
 pub use metrics::{SERIES, Series};
 pub use rack::{JOURNAL_DIR, Rack, RackOptions, RunningRack};
 pub use scenario::{Checked, Problem, Scenario, ScenarioErrors};

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluxrig_actors::{DeadLetter, LetterError, Replayed, RunningRig};
+use fluxrig_actors::{DeadLetter, LetterCount, LetterError, Replayed, RunningRig};
 use serde_json::{Value, json};
 
 use crate::control::{Answer, Request, refused};
 use crate::error::{exit, with_causes};
-use crate::mask::Whence;
+use crate::mask::{Form, Whence};
 use crate::rack::Shared;
 use crate::view;
 
 /// Dead letters in one list; the newest.
 const LISTED_MAX: usize = 10_000;
 /// How long what was done may take to be durable.
-const DURABLE_TIME: Duration = Duration::from_secs(5);
+pub(crate) const DURABLE_TIME: Duration = Duration::from_secs(5);
 
 /// Answers one request.
 pub(crate) async fn answer(request: Request, shared: Arc<Shared>) -> Answer {
@@ -34,10 +34,7 @@ pub(crate) async fn answer(request: Request, shared: Arc<Shared>) -> Answer {
             Some(rig) => match tokio::time::timeout(DURABLE_TIME, rig.durable()).await {
                 Ok(true) => Answer::Done(value),
                 Ok(false) => drains(),
-                Err(_) => refused(
-                    exit::TRY_AGAIN,
-                    "journal: found it not written in time, expected what was done to be durable; remedy: see whether the rack is degraded",
-                ),
+                Err(_) => not_durable(),
             },
             None => drains(),
         },
@@ -49,47 +46,58 @@ pub(crate) async fn answer(request: Request, shared: Arc<Shared>) -> Answer {
     }
 }
 
-fn drains() -> Answer {
+pub(crate) fn drains() -> Answer {
     refused(exit::TRY_AGAIN, "rack: found it starting or draining, expected it running; remedy: try again later")
+}
+
+pub(crate) fn not_durable() -> Answer {
+    refused(
+        exit::TRY_AGAIN,
+        "journal: found it not written in time, expected what was done to be durable; remedy: see whether the rack is degraded",
+    )
+}
+
+/// A name that nothing has is a mistake in the command line; all else is a failure.
+pub(crate) fn refuse(error: &LetterError) -> Answer {
+    let code = match error {
+        LetterError::NoGear { .. }
+        | LetterError::NoWireLike { .. }
+        | LetterError::NoReason { .. }
+        | LetterError::UnknownWire { .. } => exit::USAGE,
+        _ => exit::FAILED,
+    };
+    refused(code, &with_causes(error))
 }
 
 /// The answer, and whether anything was changed.
 fn act(request: &Request, rig: &RunningRig, shared: &Shared) -> Result<(Value, bool), Answer> {
-    let refuse = |error: LetterError| refused(exit::FAILED, &with_causes(&error));
+    let refuse = |error: LetterError| refuse(&error);
     match request {
-        Request::Top => Ok((Value::Null, false)),
-        Request::DlqList => {
-            let letters = rig.dead_letters().map_err(refuse)?;
-            let skipped = letters.len().saturating_sub(LISTED_MAX);
-            let shown: Vec<Value> = letters[skipped..].iter().map(letter_view).collect();
-            Ok((json!({ "count": letters.len(), "letters": shown }), false))
+        Request::DlqList { letters, limit } => {
+            let max = limit.map_or(LISTED_MAX, |limit| limit.min(LISTED_MAX));
+            let count = rig.letter_seqs(letters).map_err(refuse)?.len();
+            let found = rig.find_letters(letters, max).map_err(refuse)?;
+            let shown: Vec<Value> = found.iter().map(letter_view).collect();
+            Ok((json!({ "count": count, "letters": shown }), false))
+        }
+        Request::DlqCount { letters } => {
+            let counts = rig.count_letters(letters).map_err(refuse)?;
+            let sum: usize = counts.iter().map(|count| count.count).sum();
+            let last_seq = counts.iter().map(|count| count.last_seq).max();
+            let shown: Vec<Value> = counts.iter().map(count_view).collect();
+            Ok((json!({ "count": sum, "last_seq": last_seq, "counts": shown }), false))
         }
         Request::DlqShow { seq } => {
-            let letters = rig.dead_letters().map_err(refuse)?;
-            let letter = letters.iter().find(|letter| letter.seq == *seq);
-            let letter = letter.ok_or_else(|| refuse(LetterError::Unknown { seq: *seq }))?;
-            let mut shown = letter_view(letter);
+            let letter = rig.dead_letter(*seq).map_err(refuse)?;
+            let mut shown = letter_view(&letter);
             shown["first_error"] = letter.first_error.as_str().into();
             shown["last_error"] = letter.last_error.as_str().into();
-            let whence = Whence { checked: &shared.checked, gear: &letter.gear };
+            let whence = Whence { checked: &shared.checked, gear: &letter.gear, form: Form::Page };
             shown["content"] = (shared.mask)(&letter.msg, &whence).into();
             Ok((shown, false))
         }
-        Request::DlqReplay { seq, even_maybe_sent } => {
-            rig.replay_letter(*seq, *even_maybe_sent).map_err(refuse)?;
-            Ok((json!({ "replayed": seq }), true))
-        }
-        Request::DlqPurge { seq: Some(seq) } => {
-            rig.purge_letter(*seq).map_err(refuse)?;
-            Ok((json!({ "purged": 1 }), true))
-        }
-        Request::DlqPurge { seq: None } => {
-            let letters = rig.dead_letters().map_err(refuse)?;
-            let mut purged = 0;
-            for letter in &letters {
-                // Another operator may have been faster.
-                purged += u64::from(rig.purge_letter(letter.seq).is_ok());
-            }
+        Request::DlqPurge { letters } => {
+            let purged = rig.purge_letters(letters).map_err(refuse)?;
             Ok((json!({ "purged": purged }), true))
         }
         Request::Replay { wire, from_seq, from_ns } => {
@@ -103,17 +111,29 @@ fn act(request: &Request, rig: &RunningRig, shared: &Shared) -> Result<(Value, b
                     ));
                 }
             };
-            let number = replay_number();
+            // A number that no replay before had: the same number twice would make the same ids.
+            let number = u64::try_from(wall_ns()).unwrap_or(0);
             let count = rig.replay(wire, from, number).map_err(refuse)?;
             Ok((json!({ "wire": wire, "replayed": count, "replay": number }), true))
         }
+        // These have answers of their own.
+        Request::Top | Request::DlqReplay { .. } | Request::Tap { .. } => Ok((Value::Null, false)),
     }
 }
 
-/// A number that no replay before had: the same number twice would make the same ids.
-fn replay_number() -> u64 {
+pub(crate) fn wall_ns() -> i64 {
     use fluxrig_actors::clock::{Machine, World};
-    u64::try_from(Machine::new().wall_ns()).unwrap_or(0)
+    Machine::new().wall_ns()
+}
+
+fn count_view(count: &LetterCount) -> Value {
+    json!({
+        "gear": count.gear.as_str(),
+        "reason": count.reason.as_str(),
+        "count": count.count,
+        "oldest_ns": count.oldest_ns,
+        "newest_ns": count.newest_ns,
+    })
 }
 
 fn letter_view(letter: &DeadLetter) -> Value {

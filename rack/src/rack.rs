@@ -9,7 +9,7 @@ use std::time::Duration;
 use fluxrig_actors::supervision::{ExitReason, TreeNode};
 use fluxrig_actors::{Catalog, Orphans, Redactor, RigError, RunningRig, Settings};
 use tokio::net::TcpListener;
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -106,6 +106,7 @@ impl Rack {
             since: Instant::now(),
             metrics: std::sync::OnceLock::new(),
             mask: options.mask,
+            streams: Semaphore::new(control::STREAMS_MAX),
         });
         let mut tasks = JoinSet::new();
         if let Some(address) = options.metrics {
@@ -170,6 +171,8 @@ pub(crate) struct Shared {
     pub(crate) since: Instant,
     pub(crate) metrics: std::sync::OnceLock<SocketAddr>,
     pub(crate) mask: Mask,
+    /// Places for answers of many lines.
+    pub(crate) streams: Semaphore,
 }
 
 impl Shared {

@@ -1,16 +1,23 @@
 //! Dead letters and replay, in code: listed, sent again, purged; and what retained wires still hold.
 
-use std::sync::Arc;
+use std::sync::MutexGuard;
 
+use bytes::Bytes;
 use fluxrig_protocol::{Flags, FluxMsg};
 use smol_str::SmolStr;
 
 use super::RunningRig;
+use super::filter::{Found, LetterFilter};
 use crate::commit::EffectEnd;
-use crate::journal::StorageError;
+use crate::fate::SentAgain;
+use crate::journal::{GroupAt, StorageError};
 use crate::outlet::Send;
-use crate::wire::{After, Body, DeadNote, Position};
+use crate::plan::nearest;
+use crate::wire::{After, Body, Position};
 use crate::wire_actor::body_at;
+
+/// Dead letters that are purged in one commit.
+const PURGED_AT_ONCE: usize = 1024;
 
 /// A message that nobody could handle, and why.
 #[derive(Clone, Debug)]
@@ -55,6 +62,30 @@ pub enum LetterError {
         /// The wire.
         wire: SmolStr,
     },
+    /// It is a timer, or the state of a gear, which came on no wire.
+    #[error(
+        "dead letter {seq}: found one that came on no wire, expected one that can be sent over its wire again; remedy: see what it holds, then purge it"
+    )]
+    Wireless {
+        /// The number.
+        seq: u64,
+    },
+    /// Its wire is full.
+    #[error(
+        "dead letter {seq}: found wire `{wire}` full, expected room on it; remedy: try again when its gear has handled some of what is there"
+    )]
+    Full {
+        /// The number.
+        seq: u64,
+        /// The wire.
+        wire: SmolStr,
+    },
+    /// The rig has ended.
+    #[error("dead letter {seq}: found the rig ended, expected it running; remedy: start it again")]
+    Ended {
+        /// The number.
+        seq: u64,
+    },
     /// Its effect may have happened.
     #[error(
         "dead letter {seq}: found one that may have been sent, expected the operator's word; remedy: check with the peer, then replay it as maybe sent"
@@ -63,9 +94,41 @@ pub enum LetterError {
         /// The number.
         seq: u64,
     },
-    /// No such wire, or it does not retain.
+    /// No gear has such a name.
+    #[error("dead letters: found no gear that matches `{found}`, expected one of the rig's or of a letter's{}; remedy: name one, with `*` for any text", near_text(.near))]
+    NoGear {
+        /// What was asked for.
+        found: String,
+        /// The name most like it.
+        near: Option<String>,
+    },
+    /// No wire has such a name.
+    #[error("dead letters: found no wire that matches `{found}`, expected one of the rig's or of a letter's{}; remedy: name one, with `*` for any text", near_text(.near))]
+    NoWireLike {
+        /// What was asked for.
+        found: String,
+        /// The name most like it.
+        near: Option<String>,
+    },
+    /// No letter has such a reason.
+    #[error("dead letters: found no reason with `{found}` in it, expected part of a letter's reason{}; remedy: count them, which lists the reasons", near_text(.near))]
+    NoReason {
+        /// What was asked for.
+        found: String,
+        /// The reason most like it.
+        near: Option<String>,
+    },
+    /// No wire has this name.
+    #[error("wire `{wire}`: found none of this name, expected one of the rig's{}; remedy: name it `gear.port->gear.port`", near_text(.near))]
+    UnknownWire {
+        /// What was asked for.
+        wire: String,
+        /// The name most like it.
+        near: Option<String>,
+    },
+    /// The wire does not retain.
     #[error(
-        "wire `{wire}`: found none of this name that retains, expected a wire with `retention`; remedy: set it and run again"
+        "wire `{wire}`: found one that keeps nothing, expected a wire with `retention`; remedy: write for example `retention: 1h` at this wire of the scenario and run it again; what passes from then on can be replayed"
     )]
     NotRetained {
         /// The wire.
@@ -77,6 +140,10 @@ pub enum LetterError {
     /// A body does not decode.
     #[error("journal: {0}")]
     Decode(String),
+}
+
+fn near_text(near: &Option<String>) -> String {
+    near.as_ref().map(|near| format!(" (nearest: `{near}`)")).unwrap_or_default()
 }
 
 /// One message that a wire retains.
@@ -99,6 +166,9 @@ pub enum Replayed {
     FromNs(i64),
 }
 
+/// A group of the journal that was read: where it begins, and its body.
+type Group = (GroupAt, Bytes);
+
 impl Replayed {
     fn takes(self, seq: u64, at_ns: i64) -> bool {
         match self {
@@ -114,11 +184,27 @@ impl RunningRig {
     /// # Errors
     /// When one cannot be read back from the journal.
     pub fn dead_letters(&self) -> Result<Vec<DeadLetter>, LetterError> {
-        let found: Vec<(u64, Body, Arc<DeadNote>)> = self.node.dead.peek(|entry| {
-            let note = entry.dead.clone()?;
-            Some((entry.seq, entry.body.clone(), note))
-        });
-        found.into_iter().map(|(seq, body, note)| self.letter(seq, body, &note)).collect()
+        self.find_letters(&LetterFilter::default(), usize::MAX)
+    }
+
+    /// The dead letters that are meant, oldest first; of more than `max` the youngest.
+    ///
+    /// # Errors
+    /// When nothing has a name, or no letter a number, that the filter says, or one cannot be read back from the journal.
+    pub fn find_letters(&self, filter: &LetterFilter, max: usize) -> Result<Vec<DeadLetter>, LetterError> {
+        let mut found = self.chosen(filter)?;
+        found.drain(..found.len().saturating_sub(max));
+        let mut group = None;
+        found.into_iter().map(|found| self.letter(found, &mut group)).collect()
+    }
+
+    /// One dead letter.
+    ///
+    /// # Errors
+    /// When there is none of this number, or it cannot be read back from the journal.
+    pub fn dead_letter(&self, seq: u64) -> Result<DeadLetter, LetterError> {
+        let found = self.chosen(&LetterFilter::seq(seq))?.pop().ok_or(LetterError::Unknown { seq })?;
+        self.letter(found, &mut None)
     }
 
     /// How many dead letters there are.
@@ -127,10 +213,10 @@ impl RunningRig {
         self.node.dead.len()
     }
 
-    fn letter(&self, seq: u64, body: Body, note: &DeadNote) -> Result<DeadLetter, LetterError> {
+    fn letter(&self, (seq, body, note): Found, group: &mut Option<Group>) -> Result<DeadLetter, LetterError> {
         let msg = match body {
             Body::Here(msg) => msg,
-            Body::There(position) => self.read_back(position)?,
+            Body::There(position) => self.read_back(position, group)?,
             Body::Gone => return Err(LetterError::Unknown { seq }),
         };
         Ok(DeadLetter {
@@ -146,32 +232,43 @@ impl RunningRig {
         })
     }
 
-    fn read_back(&self, position: Position) -> Result<FluxMsg, LetterError> {
-        let reader = self.reader.as_ref().ok_or_else(|| LetterError::Decode("found no journal to read from".into()))?;
-        let body = reader.read(position.at)?;
-        body_at(&body, position, self.node.settings.limits).map_err(LetterError::Decode)
+    /// Neighbours are nearly always of one group, so the one that was read last is kept in `group`.
+    fn read_back(&self, position: Position, group: &mut Option<Group>) -> Result<FluxMsg, LetterError> {
+        let body = match group {
+            Some((at, body)) if *at == position.at => body,
+            _ => {
+                let none = || LetterError::Decode("found no journal to read from".into());
+                let reader = self.reader.as_ref().ok_or_else(none)?;
+                &group.insert((position.at, reader.read(position.at)?)).1
+            }
+        };
+        body_at(body, position, self.node.settings.limits).map_err(LetterError::Decode)
     }
 
     /// Sends a dead letter over its wire again, and takes it off the list, in one commit. One that may have been sent is
-    /// sent only with the operator's word, `even_maybe_sent`.
+    /// sent only with the operator's word, `even_maybe_sent`. What becomes of it is told by what is returned.
     ///
     /// # Errors
     /// See [`LetterError`]; the letter stays then.
-    pub fn replay_letter(&self, seq: u64, even_maybe_sent: bool) -> Result<(), LetterError> {
-        let letter = self.dead_letters()?.into_iter().find(|letter| letter.seq == seq);
-        let letter = letter.ok_or(LetterError::Unknown { seq })?;
+    pub fn replay_letter(&self, seq: u64, even_maybe_sent: bool) -> Result<SentAgain, LetterError> {
+        let _hand = self.hand();
+        let letter = self.dead_letter(seq)?;
         if letter.msg.flags.contains(Flags::MAYBE_SENT) && !even_maybe_sent {
             return Err(LetterError::MaybeSent { seq });
         }
+        if letter.wire.is_empty() {
+            return Err(LetterError::Wireless { seq });
+        }
         let wire = self.node.wires.iter().find(|wire| wire.name == letter.wire);
         let Some(wire) = wire else { return Err(LetterError::NoWire { seq, wire: letter.wire }) };
-        let queue = wire.route(&letter.msg).spec.idx;
+        let queue = wire.route(&letter.msg);
+        if !queue.has_room() {
+            return Err(LetterError::Full { seq, wire: letter.wire });
+        }
         let mut msg = letter.msg;
         // Another id than before: what was derived from the failed deliveries must not be taken for what comes now.
         msg.id = self.node.id_key.replay(msg.id, self.node.dead.spec.number, seq);
-        let reports = vec![Send::new(queue, msg, After::NOTHING)];
-        self.take_off(seq, reports);
-        Ok(())
+        SentAgain::send(&self.node, queue, seq, msg).ok_or(LetterError::Ended { seq })
     }
 
     /// Forgets a dead letter.
@@ -179,29 +276,49 @@ impl RunningRig {
     /// # Errors
     /// When there is none of this number.
     pub fn purge_letter(&self, seq: u64) -> Result<(), LetterError> {
-        if self.node.dead.peek(|entry| (entry.seq == seq).then_some(())).is_empty() {
-            return Err(LetterError::Unknown { seq });
-        }
-        self.take_off(seq, Vec::new());
-        Ok(())
+        self.purge_letters(&LetterFilter::seq(seq)).map(drop)
     }
 
-    fn take_off(&self, seq: u64, reports: Vec<Send>) {
-        let mut seqs = std::iter::once(seq);
-        self.node.end_effects(EffectEnd { queue: &self.node.dead, seqs: &mut seqs, dead: Vec::new(), reports });
+    /// Forgets the dead letters that are meant, and says how many they were.
+    ///
+    /// # Errors
+    /// When nothing has a name, or no letter a number, that the filter says; none is forgotten then.
+    pub fn purge_letters(&self, filter: &LetterFilter) -> Result<usize, LetterError> {
+        let _hand = self.hand();
+        let seqs = self.letter_seqs(filter)?;
+        for seqs in seqs.chunks(PURGED_AT_ONCE) {
+            let mut seqs = seqs.iter().copied();
+            let reports = Vec::new();
+            self.node.end_effects(EffectEnd { queue: &self.node.dead, seqs: &mut seqs, dead: Vec::new(), reports });
+        }
+        Ok(seqs.len())
+    }
+
+    /// One operator at a time: a letter that two send again at once would be sent twice.
+    fn hand(&self) -> MutexGuard<'_, ()> {
+        self.hand.lock().expect("nothing panics while it is held")
     }
 
     /// What a wire with `retention` still holds from there on, oldest first.
     ///
     /// # Errors
-    /// When the wire does not retain, or its messages cannot be read back.
+    /// When there is no such wire, it does not retain, or its messages cannot be read back.
     pub fn retained(&self, wire: &str, from: Replayed) -> Result<Vec<RetainedMsg>, LetterError> {
-        let found = self.node.wires.iter().find(|found| found.name == wire && found.options.retention.is_some());
-        let found = found.ok_or_else(|| LetterError::NotRetained { wire: wire.to_owned() })?;
+        let Some(found) = self.node.wires.iter().find(|found| found.name == wire) else {
+            let near = nearest(wire, self.node.wires.iter().map(|wire| wire.name.as_str()));
+            return Err(LetterError::UnknownWire { wire: wire.to_owned(), near: near.map(str::to_owned) });
+        };
+        if found.options.retention.is_none() {
+            return Err(LetterError::NotRetained { wire: wire.to_owned() });
+        }
         let items = found.queues.iter().flat_map(|queue| queue.retained());
         let items = items.filter(|item| from.takes(item.seq, item.at_ns));
+        let mut group = None;
         items
-            .map(|item| Ok(RetainedMsg { seq: item.seq, at_ns: item.at_ns, msg: self.read_back(item.position)? }))
+            .map(|item| {
+                let msg = self.read_back(item.position, &mut group)?;
+                Ok(RetainedMsg { seq: item.seq, at_ns: item.at_ns, msg })
+            })
             .collect()
     }
 

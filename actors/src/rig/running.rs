@@ -1,8 +1,8 @@
 //! A rig that runs: seen, drained, stopped, killed.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fluxrig_supervision::{ControlError, SupervisorRef, TreeNode};
@@ -25,6 +25,8 @@ pub struct RunningRig {
     root: SupervisorRef,
     control: Option<Arc<Control>>,
     pub(super) reader: Option<Arc<dyn Reader>>,
+    /// Held by the operator who sends letters again or purges them.
+    pub(super) hand: Mutex<()>,
 }
 
 impl std::fmt::Debug for RunningRig {
@@ -73,7 +75,7 @@ pub struct DoorView {
 impl RunningRig {
     pub(super) fn new(parts: RunningParts) -> Self {
         let RunningParts { name, node, root, control, reader } = parts;
-        Self { name, node, root, control, reader }
+        Self { name, node, root, control, reader, hand: Mutex::default() }
     }
 
     /// Name of the scenario.

@@ -76,9 +76,49 @@ fn why_a_letter_is_not_sent_again() {
         ],
     );
     check(
+        &LetterError::Wireless { seq: 4 },
+        &expect![
+            "dead letter 4: found one that came on no wire, expected one that can be sent over its wire again; remedy: see what it holds, then purge it"
+        ],
+    );
+    check(
+        &LetterError::Full { seq: 4, wire: "a.out->b.in".into() },
+        &expect![
+            "dead letter 4: found wire `a.out->b.in` full, expected room on it; remedy: try again when its gear has handled some of what is there"
+        ],
+    );
+    check(
+        &LetterError::Ended { seq: 4 },
+        &expect!["dead letter 4: found the rig ended, expected it running; remedy: start it again"],
+    );
+    check(
+        &LetterError::NoGear { found: "pck".into(), near: Some("pick".into()) },
+        &expect![
+            "dead letters: found no gear that matches `pck`, expected one of the rig's or of a letter's (nearest: `pick`); remedy: name one, with `*` for any text"
+        ],
+    );
+    check(
+        &LetterError::NoWireLike { found: "nowhere".into(), near: None },
+        &expect![
+            "dead letters: found no wire that matches `nowhere`, expected one of the rig's or of a letter's; remedy: name one, with `*` for any text"
+        ],
+    );
+    check(
+        &LetterError::NoReason { found: "expird".into(), near: Some("expired".into()) },
+        &expect![
+            "dead letters: found no reason with `expird` in it, expected part of a letter's reason (nearest: `expired`); remedy: count them, which lists the reasons"
+        ],
+    );
+    check(
+        &LetterError::UnknownWire { wire: "a.out->c.in".into(), near: Some("a.out->b.in".into()) },
+        &expect![
+            "wire `a.out->c.in`: found none of this name, expected one of the rig's (nearest: `a.out->b.in`); remedy: name it `gear.port->gear.port`"
+        ],
+    );
+    check(
         &LetterError::NotRetained { wire: "a.out->b.in".into() },
         &expect![
-            "wire `a.out->b.in`: found none of this name that retains, expected a wire with `retention`; remedy: set it and run again"
+            "wire `a.out->b.in`: found one that keeps nothing, expected a wire with `retention`; remedy: write for example `retention: 1h` at this wire of the scenario and run it again; what passes from then on can be replayed"
         ],
     );
     check(

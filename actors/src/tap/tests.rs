@@ -27,7 +27,7 @@ fn tap(every: u64) -> (TapEnd, Tap) {
     let missed = Arc::new(AtomicU64::new(0));
     let every = NonZeroU64::new(every).unwrap();
     let end = TapEnd { every, wire: "a.out->b.in".into(), tapped, missed: Arc::clone(&missed) };
-    (end, Tap { redactor: None, tapped: receiver, missed })
+    (end, Tap { wires: vec!["a.out->b.in".into()], redactor: None, tapped: receiver, missed })
 }
 
 #[tokio::test]

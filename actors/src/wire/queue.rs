@@ -162,15 +162,17 @@ impl Queue {
 
     /// Puts messages at the end, in order. Says by how much motion grew.
     pub(crate) fn push(&self, births: impl Iterator<Item = (FluxMsg, After)>, since_ns: u64) -> Motion {
-        self.push_noted(births.map(|(msg, after)| (msg, after, None)), since_ns)
+        self.push_noted(births.map(|(msg, after)| (msg, after, None)), since_ns).1
     }
 
+    /// The same for messages that may be dead letters. Says the sequence of the first one, too.
     pub(crate) fn push_noted(
         &self,
         births: impl Iterator<Item = (FluxMsg, After, Option<Arc<DeadNote>>)>,
         since_ns: u64,
-    ) -> Motion {
+    ) -> (u64, Motion) {
         let mut inner = self.lock();
+        let first_seq = inner.next_seq;
         let before = inner.entries.len();
         for (msg, after, dead) in births {
             let seq = inner.next_seq;
@@ -197,7 +199,13 @@ impl Queue {
         inner.waiting += count;
         self.len.fetch_add(count, Ordering::Relaxed);
         self.touch();
-        if inner.is_idle { 0 } else { count as Motion }
+        (first_seq, if inner.is_idle { 0 } else { count as Motion })
+    }
+
+    /// Whether the message of this sequence is still here.
+    pub(crate) fn holds(&self, seq: u64) -> bool {
+        let inner = self.lock();
+        inner.entries.get(inner.index_of(seq)).is_some_and(|entry| entry.seq == seq && !entry.is_done)
     }
 
     /// Adds a tap; false when there are too many.

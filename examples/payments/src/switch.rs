@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fluxrig_actors::LetterFilter;
 use fluxrig_actors::protocol::FluxMsg;
 use fluxrig_gears::iso8583;
 use fluxrig_rack::{Answer, Rack, RackOptions, Request, RunningRack, Whence, ask};
@@ -87,16 +88,17 @@ impl Switch {
 
     /// Fails unless there are exactly so many dead letters, of what is no message, and no card number can be seen.
     pub(crate) async fn check_dead_letters(&self, expected: usize) -> Result<(), Failure> {
+        let all = Request::DlqList { letters: LetterFilter::default(), limit: None };
         let count = async {
             // Answers overtake what a gear could not read.
-            while self.ask(&Request::DlqList).await?["count"].as_u64() < Some(expected as u64) {
+            while self.ask(&all).await?["count"].as_u64() < Some(expected as u64) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             Ok::<_, Failure>(())
         };
         // Listed once more below, with the text that says what is there.
         let _ = timeout(LETTERS_MAX, count).await.unwrap_or(Ok(()));
-        let list = self.ask(&Request::DlqList).await?;
+        let list = self.ask(&all).await?;
         let letters = list["letters"].as_array().ok_or("the dead letters are a list")?;
         if letters.len() != expected {
             return Err(format!("dead letters: found {}, expected {expected}", letters.len()).into());
@@ -116,6 +118,7 @@ impl Switch {
         match ask(&self.data_dir, request).await? {
             Answer::Done(value) => Ok(value),
             Answer::Refused { text, .. } => Err(text.into()),
+            Answer::Begun(_) | Answer::Item(_) => Err("switch: found one of many answers, expected one".into()),
         }
     }
 

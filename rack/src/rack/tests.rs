@@ -44,6 +44,10 @@ fn rack(gear: &str) -> Rack {
     Rack::parse("f", &text, &catalog, &|_| None).unwrap()
 }
 
+fn list() -> Request {
+    Request::DlqList { letters: fluxrig_actors::LetterFilter::default(), limit: None }
+}
+
 fn options(dir: &TempDir) -> RackOptions {
     RackOptions { data_dir: dir.0.clone(), ..RackOptions::default() }
 }
@@ -65,7 +69,7 @@ async fn a_rack_answers_until_it_has_ended() {
     assert_eq!(top["scenario"], "unit");
     running.shared.is_draining.store(true, Ordering::Relaxed);
     let rig = running.shared.rig.write().await.take().unwrap();
-    let Answer::Refused { code, text } = ask(&dir.0, &Request::DlqList).await.unwrap() else { panic!("a refusal") };
+    let Answer::Refused { code, text } = ask(&dir.0, &list()).await.unwrap() else { panic!("a refusal") };
     assert_eq!(code, 75, "{text}");
     rig.stop(Duration::from_secs(1)).await;
     assert!(running.stop().await);
@@ -91,7 +95,7 @@ async fn what_a_redactor_takes_out_is_in_no_dead_letter_and_a_mask_says_what_is_
     let rack = Rack::parse("f", text, &fluxrig_gears::standard(), &|_| None).unwrap();
     let running = rack.start(options).await.unwrap();
     let letters = loop {
-        match ask(&dir.0, &Request::DlqList).await.unwrap() {
+        match ask(&dir.0, &list()).await.unwrap() {
             Answer::Done(letters) if letters["count"] == 1 => break letters,
             _ => tokio::task::yield_now().await,
         }

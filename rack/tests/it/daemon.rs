@@ -72,12 +72,35 @@ fn what_a_wire_retains_is_delivered_again() {
     let dir = TempDir::new();
     let daemon = Daemon::start(&pipeline(&dir, 10), &dir.0.join("data"));
     daemon.until(|top| passed(top, "label.out->sink.in") == 10);
-    let output = daemon.ask(&["replay", "label.out->sink.in", "--from-time", "1970-01-01T00:00:00Z"]);
-    assert_eq!(text(&output.stdout), "10 messages delivered again\n", "{}", text(&output.stderr));
+    let replay = |arguments: &[&str]| {
+        let output = daemon.ask(&[&["replay", "--wire"], arguments].concat());
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (_, told, error) = replay(&["label.out->sink.in", "--from", "1970-01-01T00:00:00Z"]);
+    assert_eq!(told, "10 messages delivered again\n", "{error}");
     daemon.until(|top| passed(top, "label.out->sink.in") == 20);
-    let output = daemon.ask(&["replay", "source.out->label.in", "--from-seq", "1"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("expected a wire with `retention`"), "{}", text(&output.stderr));
+    // What was delivered again is kept as well.
+    let (_, told, error) = replay(&["label.out->sink.in", "--since", "1h", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&told).unwrap()["replayed"], 20, "{error}");
+    daemon.until(|top| passed(top, "label.out->sink.in") == 40);
+    assert_eq!(replay(&["label.out->sink.in", "--from-seq", "40"]).1, "1 message delivered again\n");
+    assert_eq!(replay(&["label.out->sink.in", "--from-seq", "99"]).1, "0 messages delivered again\n");
+
+    let (code, _, error) = replay(&["source.out->label.in", "--from-seq", "1"]);
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.contains("expected a wire with `retention`") && error.contains("`retention: 1h`"), "{error}");
+    let (code, _, error) = replay(&["label.out->sing.in", "--from-seq", "1"]);
+    assert!(code == Some(2) && error.contains("nearest: `label.out->sink.in`"), "{error}");
+    for (arguments, word) in [
+        (["--from-seq", "x"].as_slice(), "invalid digit"),
+        (&["--since", "10"], "like `10m`"),
+        (&["--from", "yesterday"], "expected a time"),
+        (&["--since", "1h", "--from-seq", "1"], "cannot be used with"),
+        (&[], "required"),
+    ] {
+        let (code, _, error) = replay(&[&["label.out->sink.in"], arguments].concat());
+        assert!(code == Some(2) && error.contains(word), "{arguments:?}: {error}");
+    }
     assert_eq!(daemon.terminate().0, Some(0));
 }
 
@@ -107,14 +130,15 @@ fn dead_letters_are_listed_shown_sent_again_and_purged() {
     assert!(text(&daemon.ask(&["dlq", "list"]).stdout).starts_with("3 dead letters\n"));
 
     // Sent again it fails again, as another letter.
-    assert!(daemon.ask(&["dlq", "replay", &seq]).status.success());
+    let output = daemon.ask(&["dlq", "replay", &seq]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
     let is_new = |top: &Value| top["dead_letters"] == 3 && passed(top, "source.out->pick.in") == 4;
     daemon.until(is_new);
     assert_eq!(daemon.ask(&["dlq", "show", &seq]).status.code(), Some(1));
     let list: Value = serde_json::from_slice(&daemon.ask(&["dlq", "list", "--json"]).stdout).unwrap();
     let seq = list["letters"][0]["seq"].to_string();
-    assert_eq!(text(&daemon.ask(&["dlq", "purge", &seq]).stdout), "1 purged\n");
-    assert_eq!(text(&daemon.ask(&["dlq", "purge", "--all"]).stdout), "2 purged\n");
+    assert_eq!(text(&daemon.ask(&["dlq", "purge", "--yes", &seq]).stdout), "1 purged\n");
+    assert_eq!(text(&daemon.ask(&["dlq", "purge", "--all", "--yes"]).stdout), "2 purged\n");
     assert_eq!(daemon.top()["dead_letters"], 0);
     assert_eq!(daemon.terminate().0, Some(0));
 }
@@ -146,7 +170,9 @@ fn a_card_number_is_nowhere_shown() {
         daemon.ask(&["dlq", "show", &seq]),
         daemon.ask(&["dlq", "show", &seq, "--json"]),
         daemon.ask(&["dlq", "show", "77"]),
-        daemon.ask(&["replay", "source.out->pick.in", "--from-seq", "1"]),
+        daemon.ask(&["dlq", "count"]),
+        daemon.ask(&["dlq", "replay", "--all"]),
+        daemon.ask(&["replay", "--wire", "source.out->pick.in", "--from-seq", "1"]),
         daemon.ask(&["top"]),
         daemon.ask(&["top", "--json"]),
     ];
@@ -154,7 +180,7 @@ fn a_card_number_is_nowhere_shown() {
     assert!(shown.contains("primary account number  411111******1111"), "{shown}");
     assert!(shown.contains("processing code  000000") && shown.contains("card"), "{shown}");
     let (_, page) = daemon.get("/metrics");
-    assert!(page.contains("fluxrig_gear_rejected_total{gear=\"pick\"} 2\n"), "{page}");
+    assert!(page.contains("fluxrig_gear_rejected_total{gear=\"pick\"} 4\n"), "{page}");
     let (code, log) = daemon.terminate();
     assert_eq!(code, Some(0), "{log}");
     let asked = asked.iter().flat_map(|output| [text(&output.stdout), text(&output.stderr)]);
@@ -408,7 +434,20 @@ fn what_there_is_can_be_read() {
     }
     let schema: Value = serde_json::from_slice(&done(&["schema"]).stdout).unwrap();
     assert!(schema["properties"]["gears"].is_object());
-    assert!(text(&done(&["completion", "bash"]).stdout).contains("_fluxrig"));
+    for shell in ["bash", "zsh", "fish"] {
+        let script = text(&done(&["completion", shell]).stdout);
+        let words = ["fluxrig", "tap", "purge", "even-maybe-sent", "since"];
+        assert!(words.iter().all(|word| script.contains(word)), "{shell}");
+    }
+    for (command, words) in [
+        (["tap", "--help"].as_slice(), ["stands for any text", "--every", "--for"]),
+        (&["dlq", "replay", "--help"], ["what becomes of each", "--wait", "--even-maybe-sent"]),
+        (&["dlq", "purge", "--help"], ["once it is confirmed", "--yes", "--reason"]),
+        (&["replay", "--help"], ["retention", "--since", "--from-seq"]),
+    ] {
+        let help = text(&done(command).stdout);
+        assert!(words.iter().all(|word| help.contains(word)), "{help}");
+    }
     assert_eq!(text(&done(&["version"]).stdout), format!("fluxrig {}\n", env!("CARGO_PKG_VERSION")));
 }
 

@@ -292,7 +292,7 @@ fn an_answer_after_a_kill_is_gone_and_the_repeat_is_answered_from_memory() {
         wires.iter().any(|wire| wire["name"] == "write_host.out->line.in" && wire["depth"] == 0 && wire["passed"] == 1)
     };
     daemon.until(is_sent);
-    assert!(daemon.ask(&["dlq", "purge", "--all"]).status.success());
+    assert!(daemon.ask(&["dlq", "purge", "--all", "--yes"]).status.success());
     daemon.kill();
 
     let daemon = relay.start();

@@ -8,5 +8,7 @@ mod harness;
 mod interop;
 mod iso8583;
 mod kill;
+mod letters;
 mod payments;
+mod taps;
 mod terminal;

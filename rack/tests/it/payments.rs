@@ -9,6 +9,7 @@ use fluxrig_gears::iso8583::Decoded;
 use tokio::time::Instant;
 
 use crate::harness::{Daemon, TempDir, done, fluxrig, free_addresses, passed, text as utf8};
+use crate::taps::Tap;
 use crate::terminal::{Line, answer, payment, spec, text};
 
 const SCENARIO: &str = include_str!("../../../examples/payments/scenario.yaml");
@@ -146,11 +147,48 @@ fn bytes_that_are_no_message_are_a_dead_letter_without_card_data() {
         let shown = utf8(&payments.daemon.ask(&["dlq", "show", &letter["seq"].to_string()]).stdout);
         assert!(shown.contains("read") && !shown.contains("411111"), "{shown}");
         // Nothing is left of the bytes: sent again there is nothing to decode.
-        assert!(payments.daemon.ask(&["dlq", "replay", &letter["seq"].to_string()]).status.success());
+        let output = payments.daemon.ask(&["dlq", "replay", "--wait", "1h", &letter["seq"].to_string()]);
+        let told = utf8(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains("  dead again as ") && told.contains("`raw`: found none"), "{told}");
     }
     let is_without = |letter: &serde_json::Value| letter["reason"].as_str().unwrap().starts_with("`raw`: found none");
     while !payments.daemon.letters().iter().all(is_without) {}
     payments.end();
+}
+
+#[test]
+fn what_passes_is_looked_at_without_card_data() {
+    let dir = TempDir::new();
+    let payments = Payments::start(&dir);
+    let data_dir = dir.0.join("data");
+    let (mut lines, mut objects) = (Tap::open(&data_dir, &["read.out->*"]), Tap::open(&data_dir, &["*", "--json"]));
+    let request = payment('4', 1, 42);
+    assert_eq!(payments.line().asked(&request), answer(&request, "00"));
+    let line = lines.line();
+    assert!(
+        line.contains("  read.out->switch.in  ") && line.contains("  0100 2=411111******0042 3=000000 4="),
+        "{line}"
+    );
+    let (mut shown, mut wires) = (line, Vec::new());
+    // From the terminal to the bank and back: every wire of the way shows it once.
+    while wires.last().is_none_or(|wire| wire != "write.out->terminals.in") {
+        let object: serde_json::Value = serde_json::from_str(&objects.line()).unwrap();
+        wires.push(object["wire"].as_str().unwrap().to_owned());
+        shown.push_str(&object.to_string());
+    }
+    assert!(wires.len() >= 10 && shown.contains("primary account number  411111******0042"), "{shown}");
+    assert!(!shown.contains("111110001") && !shown.contains(&hex("111110001")), "{shown}");
+    for tap in [lines, objects] {
+        tap.signal("-INT");
+        let (code, rest, error) = tap.end();
+        assert!(code == Some(0) && error.ends_with(" 0 missed\n") && !rest.contains("111110001"), "{rest}{error}");
+    }
+    payments.end();
+}
+
+fn hex(text: &str) -> String {
+    text.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The scenario without its banks, which the test plays.

@@ -1,12 +1,13 @@
 //! What a journal keeps, and what it does when it cannot: dead letters, orphans, segments, locks, full and failing disks.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fluxrig_actors::journal::disk::sim::{Faults, SimDisk};
 use fluxrig_actors::prelude::*;
 use fluxrig_actors::protocol::Flags;
-use fluxrig_actors::{Effect, LetterError, Orphans, Redelivery, Rig, RunningRig};
+use fluxrig_actors::{Effect, LetterError, LetterFilter, Orphans, Outcome, Redelivery, Rig, RunningRig, WireOptions};
 
 use crate::parts::{Act, Func, Hand, Pass, Sink, number, numbered, once, push, push_beside, text};
 use crate::stage::{End, Stage, Variant, tireless, until, until_eq, until_true};
@@ -58,6 +59,118 @@ pub(crate) async fn dead_letters(stage: Arc<Stage>) {
     assert_eq!(letters(&rig), [10, 13], "what was taken off stays off");
     assert!(rig.idle().await);
     assert_eq!(sink.numbers(), [8, 9, 11]);
+    stage.stop(rig).await;
+}
+
+/// Nothing of these takes as long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) async fn letters_sent_again(stage: Arc<Stage>) {
+    let (source, mended) = (Hand::source(), Arc::new(AtomicBool::new(false)));
+    let is_mended = Arc::clone(&mended);
+    let gear = Func::new(move |msg, _, out| {
+        if !is_mended.load(Ordering::SeqCst) {
+            return Err(GearError::reject("not yet"));
+        }
+        out.emit(msg);
+        Ok(())
+    });
+    let sink = Sink::new();
+    let rig = stage
+        .rig("again")
+        .endpoint("source", source.clone())
+        .gear("gear", gear)
+        .endpoint("sink", sink.clone())
+        .wire_with("source", "gear", stage.wire())
+        .wire_with("gear", "sink", stage.wire())
+        .start()
+        .await
+        .unwrap();
+    push(&source.io().await, 0..3).await;
+    until_eq("all are dead letters", vec![0, 1, 2], || letters(&rig)).await;
+    let first = rig.dead_letters().unwrap().remove(0);
+
+    let sent = rig.replay_letter(first.seq, false).unwrap();
+    assert_eq!((sent.letter(), sent.wire()), (first.seq, "source.out->gear.in"));
+    assert_ne!(sent.id(), first.msg.id);
+    let again = sent.settled(PATIENCE).await;
+    let Outcome::DeadAgain { seq, reason } = again else { panic!("{again:?}") };
+    assert!(seq > first.seq && reason == "not yet", "{seq} {reason}");
+    assert_eq!(rig.dead_letter(seq).unwrap().msg.id, sent.id());
+    // It was so, whatever becomes of that letter.
+    rig.purge_letter(seq).unwrap();
+    assert!(matches!(sent.outcome(), Outcome::DeadAgain { .. }));
+
+    mended.store(true, Ordering::SeqCst);
+    let seqs = rig.letter_seqs(&LetterFilter::default()).unwrap();
+    let sent: Vec<_> = seqs.iter().map(|&seq| rig.replay_letter(seq, false).unwrap()).collect();
+    for sent in &sent {
+        assert_eq!(sent.settled(PATIENCE).await, Outcome::Handled);
+    }
+    assert_eq!(rig.dead_letter_count(), 0);
+    until_eq("the gear let them through", vec![1, 2], || sink.numbers()).await;
+    stage.stop(rig).await;
+}
+
+pub(crate) async fn letters_chosen(stage: Arc<Stage>) {
+    let (source, sink) = (Hand::source(), Sink::new());
+    let even = Func::new(|msg, _, out| match number(&msg) % 2 {
+        0 => Err(GearError::reject("is even")),
+        _ => {
+            out.emit(msg);
+            Ok(())
+        }
+    });
+    let all = Func::new(|_, _, _| Err(GearError::reject("is odd")));
+    let rig = stage
+        .rig("chosen")
+        .endpoint("source", source.clone())
+        .gear("even", even)
+        .gear("odd", all)
+        .endpoint("sink", sink.clone())
+        .wire_with("source", "even", WireOptions { capacity: 2, ..stage.wire() })
+        .wire_with("even", "odd", stage.wire())
+        .wire_with("odd", "sink", stage.wire())
+        .start()
+        .await
+        .unwrap();
+    push(&source.io().await, 0..5).await;
+    until_eq("all are dead letters", 5, || rig.dead_letter_count()).await;
+    let filter = LetterFilter::default;
+    let counts = rig.count_letters(&filter()).unwrap();
+    let counted: Vec<_> = counts.iter().map(|count| (count.gear.as_str(), count.reason.as_str(), count.count)).collect();
+    assert_eq!(counted, [("even", "is even", 3), ("odd", "is odd", 2)]);
+    let gear = |name: &str| LetterFilter { gear: Some(name.into()), ..filter() };
+    let reason = |text: &str| LetterFilter { reason: Some(text.into()), ..filter() };
+    let wire = |name: &str| LetterFilter { wire: Some(name.into()), ..filter() };
+    let count = |filter: &LetterFilter| rig.letter_seqs(filter).map(|seqs| seqs.len());
+    let last = rig.dead_letters().unwrap().pop().unwrap();
+    for (filter, expected) in [
+        (gear("odd"), 2),
+        (gear("*"), 5),
+        (gear("sink"), 0),
+        (reason("even"), 3),
+        (reason("is*n"), 3),
+        (wire("source*"), 3),
+        (LetterFilter { reason: Some("odd".into()), ..gear("even") }, 0),
+        (LetterFilter::seq(last.seq), 1),
+        (LetterFilter { to_seq: Some(last.seq - 1), ..filter() }, 4),
+        (LetterFilter { since_ns: Some(last.at_ns + 3_600_000_000_000), ..filter() }, 0),
+    ] {
+        assert_eq!(count(&filter).unwrap(), expected, "{filter:?}");
+    }
+    assert_eq!(rig.find_letters(&filter(), 1).unwrap()[0].seq, last.seq, "the newest");
+    let text = |filter: &LetterFilter| count(filter).unwrap_err().to_string();
+    assert!(text(&gear("evn")).contains("no gear that matches `evn`") && text(&gear("evn")).contains("nearest: `even`"));
+    assert!(text(&wire("even.out->od.in")).contains("nearest: `even.out->odd.in`"));
+    assert!(text(&reason("is evn")).contains("nearest: `is even`"));
+    assert!(matches!(count(&LetterFilter::seq(77)), Err(LetterError::Unknown { seq: 77 })));
+    let mixed = LetterFilter { seqs: vec![last.seq, 77], ..filter() };
+    assert!(matches!(rig.purge_letters(&mixed), Err(LetterError::Unknown { seq: 77 })));
+    assert_eq!(rig.dead_letter_count(), 5, "nothing is forgotten by half");
+    assert_eq!(rig.purge_letters(&reason("odd")).unwrap(), 2);
+    assert_eq!(rig.purge_letters(&filter()).unwrap(), 3);
+    assert_eq!(count(&reason("whatever")).unwrap(), 0, "where there is no letter, no reason is wrong");
     stage.stop(rig).await;
 }
 

@@ -109,6 +109,8 @@ conformance! {
     }
     keeping {
         dead_letters,
+        letters_sent_again,
+        letters_chosen,
         maybe_sent_letters,
         orphans,
         second_process,

@@ -191,7 +191,7 @@ impl Model {
             });
             self.next_msg += 1;
         }
-        self.motion += queue.push_noted(births.into_iter(), self.now);
+        self.motion += queue.push_noted(births.into_iter(), self.now).1;
     }
 
     /// What a gear would be given: a run from the front, at least one when there is one and its body is here.

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::super::time;
 use super::line::{self, Pace, Plan};
 use super::report::Report;
 use super::request::Run;
@@ -24,6 +25,8 @@ const OPEN_MAX: u64 = 65_536;
 const RATE_MAX: f64 = 10_000_000.0;
 /// How often the bar moves.
 const BAR_EVERY: Duration = Duration::from_millis(200);
+/// Longest run.
+const DURATION_MAX: Duration = Duration::from_secs(86_400);
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct LoadArgs {
@@ -48,16 +51,8 @@ pub(in crate::cli) struct LoadArgs {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let unit_ms = match &text[at..] {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => 0,
-    };
-    let ms = text[..at].parse::<u64>().ok().and_then(|count| count.checked_mul(unit_ms));
-    ms.filter(|ms| (1..=86_400_000).contains(ms)).map(Duration::from_millis).ok_or_else(|| {
+    let duration = time::duration(text).ok().filter(|duration| *duration <= DURATION_MAX);
+    duration.ok_or_else(|| {
         "found no time, expected a number and `ms`, `s`, `m` or `h`, up to `24h`; remedy: write for example `10s`"
             .into()
     })
