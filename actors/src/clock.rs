@@ -1,14 +1,18 @@
 //! Time and chance as the runtime sees them: injected, so that a simulation can own both.
-//! Running timers use tokio's monotonic clock; wall time and boot time come from here.
+//! Running timers use tokio's monotonic clock; wall time, which does not jump, and boot time come from here.
 
 use std::cell::RefCell;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 /// Where wall time, boot time and randomness come from.
 pub trait World: Send + Sync + 'static {
-    /// Nanoseconds since the Unix epoch, as the wall clock says now.
+    /// Nanoseconds since the Unix epoch. Deadlines of messages are compared with it, so it should not jump.
     fn wall_ns(&self) -> i64;
+    /// Nanoseconds since the Unix epoch as the machine's clock stands, jumps and all: what two boots are compared by.
+    fn machine_wall_ns(&self) -> i64 {
+        self.wall_ns()
+    }
     /// Nanoseconds since this machine was booted, time asleep included.
     fn boot_ns(&self) -> u64;
     /// Which boot of the machine this is; two times of one boot can be compared by [`World::boot_ns`].
@@ -23,14 +27,17 @@ const BOOT_CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
 #[cfg(not(target_os = "linux"))]
 const BOOT_CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
 
-/// The machine this process runs on.
+/// The machine this process runs on. Its wall time begins as the machine's clock stands, goes on with the boot clock and
+/// follows the machine's clock by at most one part in a hundred: nothing expires since somebody has set the clock. Only
+/// a machine that began without knowing the time is followed at once.
 #[derive(Debug)]
 pub struct Machine {
     boot_id: u64,
+    steady: SteadyWall,
 }
 
 impl Machine {
-    /// Reads the machine's boot id once.
+    /// Reads the machine's boot id and its wall clock.
     #[must_use]
     pub fn new() -> Self {
         // Absent outside Linux: then every start counts as another boot, and timers fall back to the wall clock.
@@ -41,7 +48,8 @@ impl Machine {
         } else {
             boot_id.copy_from_slice(&blake3::hash(text.trim().as_bytes()).as_bytes()[..8]);
         }
-        Self { boot_id: u64::from_be_bytes(boot_id) }
+        let steady = SteadyWall::new(boot_clock_ns(), machine_wall_ns());
+        Self { boot_id: u64::from_be_bytes(boot_id), steady }
     }
 }
 
@@ -52,18 +60,16 @@ impl Default for Machine {
 }
 
 impl World for Machine {
-    // The one place of this crate that reads the wall clock: everything else is given this value.
-    #[allow(clippy::disallowed_methods)]
     fn wall_ns(&self) -> i64 {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+        self.steady.wall_ns(boot_clock_ns(), machine_wall_ns)
+    }
+
+    fn machine_wall_ns(&self) -> i64 {
+        machine_wall_ns()
     }
 
     fn boot_ns(&self) -> u64 {
-        // Asked for at every cut, so it must not be a file to open.
-        let since = rustix::time::clock_gettime(BOOT_CLOCK);
-        let (seconds, ns) = (u64::try_from(since.tv_sec).unwrap_or(0), u64::try_from(since.tv_nsec).unwrap_or(0));
-        seconds.saturating_mul(1_000_000_000).saturating_add(ns)
+        boot_clock_ns()
     }
 
     fn boot_id(&self) -> u64 {
@@ -72,6 +78,86 @@ impl World for Machine {
 
     fn random(&self, bytes: &mut [u8]) {
         fill(bytes);
+    }
+}
+
+// The one place of this crate that reads the wall clock: everything else is given this value.
+#[allow(clippy::disallowed_methods)]
+fn machine_wall_ns() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn boot_clock_ns() -> u64 {
+    // Asked for at every cut and in every batch, so it must not be a file to open.
+    let since = rustix::time::clock_gettime(BOOT_CLOCK);
+    let (seconds, ns) = (u64::try_from(since.tv_sec).unwrap_or(0), u64::try_from(since.tv_nsec).unwrap_or(0));
+    seconds.saturating_mul(1_000_000_000).saturating_add(ns)
+}
+
+/// Wall time that never jumps: the boot clock plus an offset, which goes after the machine's wall clock slowly.
+#[derive(Debug)]
+struct SteadyWall {
+    /// Wall time less boot time.
+    offset_ns: AtomicI64,
+    /// Boot time of the last look at the machine's wall clock.
+    looked_ns: AtomicU64,
+    /// Whether it was said that the machine's clock is far away.
+    is_far: AtomicBool,
+}
+
+impl SteadyWall {
+    /// Between two looks at the machine's clock. A hundredth of it is the most by which two times come out of order.
+    const LOOK_EVERY_NS: u64 = 1_000_000;
+    /// The offset moves by at most one of so many nanoseconds that pass, as that of Erlang does, so a deadline is wrong
+    /// by a hundredth at most.
+    const SLEW: u64 = 100;
+    /// From here on somebody has set the clock, and is told what that means.
+    const FAR_NS: i64 = 10_000_000_000;
+    /// 2020-01-01: a clock before it has not been set since the machine had power.
+    const KNOWN_NS: i64 = 1_577_836_800_000_000_000;
+
+    fn new(boot_ns: u64, machine_ns: i64) -> Self {
+        Self {
+            offset_ns: AtomicI64::new(machine_ns.saturating_sub_unsigned(boot_ns)),
+            looked_ns: AtomicU64::new(boot_ns),
+            is_far: AtomicBool::new(false),
+        }
+    }
+
+    fn wall_ns(&self, boot_ns: u64, machine_ns: impl FnOnce() -> i64) -> i64 {
+        let looked_ns = self.looked_ns.load(Ordering::Relaxed);
+        let passed_ns = boot_ns.saturating_sub(looked_ns);
+        let is_due = passed_ns >= Self::LOOK_EVERY_NS;
+        // One of those who see it at the same time looks.
+        let swap = |to| self.looked_ns.compare_exchange(looked_ns, to, Ordering::Relaxed, Ordering::Relaxed);
+        if is_due && swap(boot_ns).is_ok() {
+            self.follow(passed_ns, machine_ns().saturating_sub_unsigned(boot_ns));
+        }
+        self.offset_ns.load(Ordering::Relaxed).saturating_add_unsigned(boot_ns)
+    }
+
+    /// Goes towards the machine's offset, as far as the time that has passed allows.
+    fn follow(&self, passed_ns: u64, machine_ns: i64) {
+        let (boot_ns, offset_ns) = (self.looked_ns.load(Ordering::Relaxed), self.offset_ns.load(Ordering::Relaxed));
+        let away_ns = machine_ns.saturating_sub(offset_ns);
+        let is_known = |offset_ns: i64| offset_ns.saturating_add_unsigned(boot_ns) >= Self::KNOWN_NS;
+        if !is_known(offset_ns) && is_known(machine_ns) {
+            self.offset_ns.store(machine_ns, Ordering::Relaxed);
+            return tracing::info!(
+                "the machine's clock was set for the first time: times of this process follow at once"
+            );
+        }
+        let most_ns = i64::try_from(passed_ns / Self::SLEW).unwrap_or(i64::MAX);
+        self.offset_ns.fetch_add(away_ns.clamp(-most_ns, most_ns), Ordering::Relaxed);
+        let is_far = away_ns.saturating_abs() >= Self::FAR_NS;
+        if self.is_far.swap(is_far, Ordering::Relaxed) != is_far && is_far {
+            let seconds = away_ns / 1_000_000_000;
+            tracing::warn!(
+                seconds,
+                "the machine's clock was set: times of this process follow by 1 %, timers do not move; remedy: restart to follow at once"
+            );
+        }
     }
 }
 

@@ -72,6 +72,9 @@ impl Actor for GearActor {
 
     async fn pre_start(&self, me: ActorRef<GearMsg>, setup: GearSetup) -> Result<Run, ActorProcessingErr> {
         let run = Run::start(setup)?;
+        for inlet in &run.cell.wiring().inlets {
+            run.node.move_motion(inlet.queue.resume());
+        }
         // Whatever waited while nobody was there is served now.
         run.cell.bell.connect(move || drop(me.cast(GearMsg::Ready)));
         Ok(run)
@@ -81,8 +84,13 @@ impl Actor for GearActor {
         match msg {
             GearMsg::Ready => {
                 run.cell.bell.answer();
-                if run.serve().await? {
-                    run.cell.bell.ring();
+                match run.serve().await {
+                    Ok(true) => run.cell.bell.ring(),
+                    Ok(false) => {}
+                    Err(crash) => {
+                        run.rest();
+                        return Err(crash.into());
+                    }
                 }
             }
         }
@@ -162,6 +170,13 @@ impl Run {
         self.next_inlet = self.next_inlet.wrapping_add(1);
         self.arm_timers();
         Ok(is_more)
+    }
+
+    /// Nobody takes what waits for this gear until it is started again, so no cut waits for it either.
+    fn rest(&self) {
+        for inlet in &self.cell.wiring().inlets {
+            self.node.move_motion(inlet.queue.set_idle(true));
+        }
     }
 
     fn has_full_outs(&self) -> bool {

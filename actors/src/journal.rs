@@ -1,6 +1,7 @@
 //! The journal: what a cut notes, how a group is encoded, where it is stored, and what a restart makes of it.
 //! There is no record per commit; one group holds the difference between two cuts.
 
+mod boots;
 mod carry;
 mod desk;
 pub mod disk;

@@ -11,6 +11,9 @@ use smol_str::SmolStr;
 use crate::journal::{GearDelta, SegmentId, TimerRecord};
 use crate::wire::After;
 
+/// Key of the timer that is a gear's clock: it never fires, what is left of it tells the time.
+pub(crate) const CLOCK: &str = "fluxrig.clock";
+
 /// One change of state or timers, as a commit makes it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Change {
@@ -162,12 +165,15 @@ impl Memory {
                 Change::Timer(key, due_ns) => {
                     self.generation += 1;
                     let generation = self.generation;
+                    let is_clock = key == CLOCK;
                     let idx = self.find_or_make(key);
                     let timer = Timer { generation, due_ns, home: 0, attempts: 0 };
                     if let Some(old) = self.slot_mut(idx).timer.replace(timer) {
                         self.due.remove(&(old.due_ns, old.generation));
                     }
-                    self.due.insert((due_ns, generation), idx);
+                    if !is_clock {
+                        self.due.insert((due_ns, generation), idx);
+                    }
                     self.note_timer(idx, is_told);
                 }
                 Change::Cancel(key) => {
@@ -279,6 +285,11 @@ impl Memory {
         self.due.first_key_value().map(|((due_ns, _), _)| *due_ns)
     }
 
+    /// When the gear's clock would fire, if it has one.
+    pub(crate) fn clock_end_ns(&self) -> Option<u64> {
+        Some(self.slot(self.find(CLOCK)?)?.timer?.due_ns)
+    }
+
     /// Lets the timer wait until `due_ns` without making it another timer (a door is closed, a failure is backing off).
     pub(crate) fn postpone(&mut self, key: &SmolStr, due_ns: u64) {
         let Some(idx) = self.find(key) else { return };
@@ -385,10 +396,13 @@ impl Memory {
             (slot.value, slot.home, slot.is_value_told) = (Some(value), home, true);
         }
         for RecoveredTimer { key, generation, due_ns, home } in timers {
+            let is_clock = key == CLOCK;
             let idx = self.find_or_make(key);
             let slot = self.slot_mut(idx);
             (slot.timer, slot.is_timer_told) = (Some(Timer { generation, due_ns, home, attempts: 0 }), true);
-            self.due.insert((due_ns, generation), idx);
+            if !is_clock {
+                self.due.insert((due_ns, generation), idx);
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::cell::Cell;
 use crate::clock::splitmix;
 use crate::gear::GearError;
 use crate::identity::{Cause, IdKey};
-use crate::memory::Change;
+use crate::memory::{CLOCK, Change};
 use crate::mutants::{self, Mutation};
 use crate::wire::After;
 
@@ -34,6 +34,8 @@ pub struct Outlet {
     chance: Option<u64>,
     refusal: Option<GearError>,
     changes_here: Vec<Change>,
+    /// What [`Outlet::steady_ns`] counts by, once it was asked for.
+    clock: Option<SteadyClock>,
     /// The delivery that ended last left nothing behind.
     was_undone: bool,
     /// What the messages before this one in the batch caused.
@@ -67,6 +69,14 @@ struct Overlay {
     last: HashMap<SmolStr, usize>,
     /// So many changes are in it.
     until: usize,
+}
+
+/// When the timer behind a gear's clock would fire, in monotonic time of the node.
+#[derive(Clone, Copy, Debug)]
+struct SteadyClock {
+    end_ns: u64,
+    /// It stands in the gear's memory.
+    is_kept: bool,
 }
 
 /// The newest changes that are looked at one by one: who asks for a key has often just changed it.
@@ -168,6 +178,7 @@ impl Outlet {
             chance: None,
             refusal: None,
             changes_here: Vec::new(),
+            clock: None,
             was_undone: false,
             batch: Batch::default(),
         }
@@ -275,6 +286,32 @@ impl Outlet {
         self.batch.wall_ns
     }
 
+    /// Time on a clock of this gear, in nanoseconds: for what is remembered for a while. It is the wall time at which the
+    /// gear first asked for it plus what has passed since, whatever the wall clock does: by the monotonic clock, and over
+    /// restarts as timers do, by the boot clock within one boot and by the wall clock across boots.
+    pub fn steady_ns(&mut self) -> i64 {
+        let clock = match self.clock {
+            Some(clock) if clock.is_kept => clock,
+            _ => self.keep_clock(),
+        };
+        i64::MAX.saturating_sub_unsigned(clock.end_ns.saturating_sub(self.now_ns))
+    }
+
+    /// A clock is a timer that never fires: what is left of it tells the time, and the journal keeps it as it is.
+    fn keep_clock(&mut self) -> SteadyClock {
+        let kept = self.cell.memory().clock_end_ns();
+        let begun = || {
+            let left = u64::try_from(i64::MAX.saturating_sub(self.batch.wall_ns)).unwrap_or(u64::MAX / 2);
+            self.now_ns.saturating_add(left)
+        };
+        let end_ns = kept.or(self.clock.map(|clock| clock.end_ns)).unwrap_or_else(begun);
+        if kept.is_none() {
+            // Said again until it is seen in the memory: the delivery that said it first may have been undone.
+            self.changes_here.push(Change::Timer(SmolStr::new_static(CLOCK), end_ns));
+        }
+        *self.clock.insert(SteadyClock { end_ns, is_kept: kept.is_some() })
+    }
+
     /// Whether the delivery before this one, to the same start of the gear, left nothing behind: it was rejected, be it
     /// for what it emitted after `handle` had returned. A gear that notes in its own state what it puts asks for it.
     #[must_use]
@@ -314,6 +351,7 @@ impl Outlet {
     }
 
     /// Calls `on_timer(key)` after `after`; a timer of the same key is replaced. Durable with this commit.
+    /// The key `fluxrig.clock` is the runtime's.
     pub fn timer(&mut self, key: impl Into<SmolStr>, after: Duration) {
         let after_ns = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX / 2);
         self.changes_here.push(Change::Timer(key.into(), self.now_ns.saturating_add(after_ns)));

@@ -18,6 +18,7 @@ mod http;
 mod mask;
 mod metrics;
 mod operate;
+mod panics;
 mod stream;
 mod view;
 
@@ -25,6 +26,7 @@ pub use control::{Answer, AskError, Listening, Request, SOCKET, ask, listen_to};
 pub use error::{RackError, exit, open_code, with_causes};
 pub use mask::{Form, Mask, Whence, keys_and_lengths};
 pub use metrics::{SERIES, Series};
+pub use panics::limit_panic_reports;
 pub use rack::{JOURNAL_DIR, Rack, RackOptions, RunningRack};
 pub use scenario::{Checked, Problem, Scenario, ScenarioErrors};
 pub use view::top_text;

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use fluxrig_protocol::Value;
 use smol_str::SmolStr;
 
+use super::boots::Boots;
 use super::record::{self, BirthBody, Clock, Delta, NameRecord, RecordError, TimerRecord};
 use super::{GroupAt, SegmentId};
+use crate::memory::CLOCK;
 use crate::retained::Item;
 use crate::wire::{DeadNote, Fault, Position};
 
@@ -37,6 +39,13 @@ pub(crate) struct GearImage {
     pub(crate) timers: BTreeMap<SmolStr, (TimerRecord, Clock, SegmentId)>,
 }
 
+impl GearImage {
+    /// Keys of the timers that fire: a clock is nothing that anybody waits for.
+    pub(crate) fn timers(&self) -> impl Iterator<Item = &SmolStr> {
+        self.timers.keys().filter(|key| *key != CLOCK)
+    }
+}
+
 /// Everything that a journal says is true now.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Image {
@@ -47,6 +56,7 @@ pub(crate) struct Image {
     /// Messages born in each segment, dead ones included: what a carry weighs the live ones against.
     pub(crate) births: BTreeMap<SegmentId, u64>,
     pub(crate) epoch: u64,
+    pub(crate) boots: Boots,
 }
 
 impl Image {
@@ -66,6 +76,7 @@ impl Image {
     fn delta(&mut self, delta: Delta, at: GroupAt) {
         let clock = delta.clock;
         self.epoch = self.epoch.max(clock.epoch);
+        self.boots.note(clock);
         for name in delta.names {
             self.names.insert(name.number, (name, at.segment));
         }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use fluxrig_protocol::{FluxMsg, Value};
 use smol_str::SmolStr;
 
+use crate::clock::World;
 use crate::mutants::{self, Mutation};
 use crate::wire::{Body, DeadNote, Entry, Fault, Position};
 
@@ -47,6 +48,13 @@ pub(crate) struct Clock {
     pub(crate) wall_ns: i64,
     pub(crate) boot_id: u64,
     pub(crate) boot_ns: u64,
+}
+
+impl Clock {
+    /// A restart in another boot reads the machine's clock anew, so that is what it is compared with.
+    pub(crate) fn now(world: &dyn World, epoch: u64) -> Self {
+        Self { epoch, wall_ns: world.machine_wall_ns(), boot_id: world.boot_id(), boot_ns: world.boot_ns() }
+    }
 }
 
 /// What a number of the journal stands for.

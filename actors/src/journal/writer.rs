@@ -193,7 +193,7 @@ impl Writer {
         drop(gate);
         self.stats.carried += carried;
         delta.unclean_starts = self.unclean_starts.take();
-        delta.clock = Clock { epoch, wall_ns, boot_id: node.world.boot_id(), boot_ns: node.world.boot_ns() };
+        delta.clock = Clock::now(&*node.world, epoch);
         is_flush |= delta.unclean_starts.is_some() || !delta.names.is_empty();
         let births: usize = delta.wires.iter().map(|wire| wire.births.len()).sum();
         *self.births_by_segment.entry(segment).or_default() += births as u64;

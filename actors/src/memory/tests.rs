@@ -249,6 +249,25 @@ fn a_timer_set_again_by_its_own_firing_stays() {
 }
 
 #[test]
+fn a_clock_is_kept_as_a_timer_and_never_fires() {
+    let mut memory = Memory::default();
+    memory.apply([Change::Timer(CLOCK.into(), 50), Change::Timer("t".into(), 90)].into_iter(), true);
+    let (mut due, delta) = (Vec::new(), memory.cut(NUMBER, 20, 1).unwrap());
+    memory.due(u64::MAX, 9, &mut due);
+    assert_eq!((memory.next_due_ns(), due.len(), memory.clock_end_ns()), (Some(90), 1, Some(50)));
+    let timers = delta.timers.into_iter().map(|(key, timer)| (key, timer.unwrap()));
+    let recovered = timers.map(|(key, TimerRecord { generation, left_ns: due_ns })| RecoveredTimer {
+        key,
+        generation,
+        due_ns,
+        home: 1,
+    });
+    let mut again = Memory::default();
+    again.recover(Vec::new(), recovered.collect(), delta.generation);
+    assert_eq!((again.next_due_ns(), again.clock_end_ns()), (Some(70), Some(30)));
+}
+
+#[test]
 fn without_a_journal_generations_begin_anywhere() {
     let mut memory = Memory::default();
     memory.start_generations(1 << 40);

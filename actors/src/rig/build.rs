@@ -265,7 +265,7 @@ impl Build {
                     for (key, (value, _)) in &image.gears[&name.number].keys {
                         msg.data.insert_key(key.clone(), value.clone());
                     }
-                    for key in image.gears[&name.number].timers.keys() {
+                    for key in image.gears[&name.number].timers() {
                         msg.meta.set(format!("fluxrig.timer.{key}"), "running");
                     }
                     letters.push((self.settings.redacted(msg), crate::wire::After::NOTHING, Some(note)));

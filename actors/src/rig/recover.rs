@@ -81,7 +81,7 @@ impl Opened {
     /// Writes and flushes the first delta of this start: new names, the count of starts, orphans that went.
     pub(crate) async fn begin(&mut self, mut delta: Delta, world: &dyn World) -> Result<u64, RigError> {
         self.epoch += 1;
-        delta.clock = clock(world, self.epoch);
+        delta.clock = Clock::now(world, self.epoch);
         delta.unclean_starts = Some(self.unclean_starts.saturating_add(1));
         let mut body = Vec::new();
         let mut placed = Placed::new();
@@ -107,10 +107,6 @@ impl Opened {
     pub(crate) fn reader(&self) -> Arc<dyn Reader> {
         self.storage.reader()
     }
-}
-
-fn clock(world: &dyn World, epoch: u64) -> Clock {
-    Clock { epoch, wall_ns: world.wall_ns(), boot_id: world.boot_id(), boot_ns: world.boot_ns() }
 }
 
 /// Gives out the journal's numbers: the old one to what has a name in it, a new one to what has not.
@@ -171,9 +167,10 @@ impl Numbers {
     pub(crate) fn orphans(&self, image: &Image) -> Vec<NameRecord> {
         let owns = |name: &NameRecord| match name.kind {
             Kind::Wire => image.wires.get(&name.number).is_some_and(|wire| !wire.live.is_empty()),
-            Kind::Gear => {
-                image.gears.get(&name.number).is_some_and(|gear| !gear.keys.is_empty() || !gear.timers.is_empty())
-            }
+            Kind::Gear => image
+                .gears
+                .get(&name.number)
+                .is_some_and(|gear| !gear.keys.is_empty() || gear.timers().next().is_some()),
         };
         self.known.values().filter(|name| !self.used.contains(&name.number) && owns(name)).cloned().collect()
     }
@@ -228,7 +225,7 @@ fn describe(name: &NameRecord, image: &Image) -> String {
         }
         Kind::Gear => {
             let gear = &image.gears[number];
-            let (keys, timers) = (counted(gear.keys.len(), "key"), counted(gear.timers.len(), "timer"));
+            let (keys, timers) = (counted(gear.keys.len(), "key"), counted(gear.timers().count(), "timer"));
             format!("{keys} and {timers} of gear `{of}` ({variant}) of scenario `{scenario}`")
         }
     }
@@ -272,13 +269,9 @@ pub(crate) fn retained(image: &Image, number: u32, retention: Option<Retention>)
 /// Timers with what is left of them: by the boot clock within one boot, by the wall clock across boots (HEART §8).
 pub(crate) fn timers(image: &Image, number: u32, world: &dyn World) -> Vec<RecoveredTimer> {
     let Some(gear) = image.gears.get(&number) else { return Vec::new() };
-    let (wall_ns, boot_ns, boot_id) = (world.wall_ns(), world.boot_ns(), world.boot_id());
+    let now = Clock::now(world, image.epoch);
     let left = |timer: &TimerRecord, noted: &Clock| {
-        let passed = if noted.boot_id == boot_id {
-            boot_ns.saturating_sub(noted.boot_ns)
-        } else {
-            u64::try_from(wall_ns.saturating_sub(noted.wall_ns)).unwrap_or(0)
-        };
+        let passed = image.boots.passed_ns(noted, &now);
         let passed = if mutants::is(Mutation::TimersRearmedInFull) { 0 } else { passed };
         timer.left_ns.saturating_sub(passed)
     };

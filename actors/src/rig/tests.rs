@@ -236,6 +236,42 @@ async fn a_wire_made_turbo_leaves_orphans() {
     rig.stop(Duration::from_secs(1)).await;
 }
 
+/// Panics at whatever it gets.
+struct Panicking;
+
+impl crate::Gear for Panicking {
+    const TYPE: &'static str = "panicking";
+    type State = ();
+
+    fn handle(&self, _: FluxMsg, (): &mut (), _: &mut crate::Outlet) -> Result<(), crate::GearError> {
+        panic!("it was made to")
+    }
+}
+
+/// A cut waits for what will be handled in a moment, and this will not be: else each cut of its siblings took longer.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_gear_that_waits_for_its_restart_is_not_in_motion() {
+    let hour = Duration::from_secs(3600);
+    let backoff = fluxrig_supervision::Backoff::new(hour, hour);
+    let mut options = WireOptions { lane: Lane::Turbo, ..WireOptions::default() };
+    options.redelivery.max_deliver = std::num::NonZeroU32::MIN;
+    let rig = Rig::new("panics")
+        .endpoint("three", End::Three)
+        .gear("gear", Panicking)
+        .supervised(Supervision { backoff, ..Supervision::default() })
+        .endpoint("sink", End::Stalled)
+        .wire_with("three", "gear", options)
+        .turbo("gear", "sink");
+    let rig = rig.start().await.unwrap();
+    for letters in 1..=3 {
+        tokio::time::sleep(hour / 2).await;
+        assert_eq!(rig.dead_letters().unwrap().len(), letters);
+        assert!(rig.node.is_still());
+        tokio::time::sleep(hour / 2).await;
+    }
+    rig.kill().await;
+}
+
 #[tokio::test]
 async fn numbers_with_which_nothing_moves() {
     let disk = crate::journal::disk::sim::SimDisk::new(1);

@@ -378,6 +378,12 @@ impl Queue {
         self.lock().set_idle(is_idle)
     }
 
+    /// Its gear runs again: its messages are in motion, unless a failing one holds them.
+    pub(crate) fn resume(&self) -> Motion {
+        let mut inner = self.lock();
+        if inner.blocked_until_ns > 0 { 0 } else { inner.set_idle(false) }
+    }
+
     /// Whether something is left of what was there at the start, on the way to a gear.
     pub(crate) fn has_recovered(&self) -> bool {
         let inner = self.lock();

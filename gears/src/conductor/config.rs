@@ -116,7 +116,8 @@ struct ReplyType {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct RepeatsConfig {
-    /// For how long, milliseconds of the wall clock, 1 to 86400000.
+    /// For how long, milliseconds, 1 to 86400000: by the monotonic clock, over restarts by the time that has passed. A wall
+    /// clock that is set changes nothing.
     window_ms: u64,
     /// Of how many, 1 to 1048576; the oldest go first.
     max: usize,

@@ -101,7 +101,7 @@ impl Conductor {
                 let record = record::open(&opening, places);
                 return asked_again(key, OpenSlot { record, expires, destination }, table, out);
             }
-            Some(Slot::Done(slot)) if slot.at >= out.now_ns().saturating_sub(self.repeats.window_ns) => {
+            Some(Slot::Done(slot)) if slot.at >= out.steady_ns().saturating_sub(self.repeats.window_ns) => {
                 let record = slot.record.clone();
                 return self.answer_again(&record, msg, mti, table, out);
             }
@@ -190,8 +190,8 @@ impl Conductor {
         match self.match_reply(places.key(&seen), mti, table) {
             Some(key) => {
                 let record = match self.repeats.is_whole {
-                    true => record::answered_whole(out.now_ns(), &msg.data, mti),
-                    false => record::answered(out.now_ns(), &seen, mti, places),
+                    true => record::answered_whole(out.steady_ns(), &msg.data, mti),
+                    false => record::answered(out.steady_ns(), &seen, mti, places),
                 };
                 self.answer(key, record, msg, table, out);
             }
@@ -276,11 +276,10 @@ impl Conductor {
         if let Some(idx) = destination {
             table.counts.peers[idx].unanswered.add(1);
         }
-        let now = out.now_ns();
         match self.layouts.read(record) {
             Some(Record::Open(Open { asker, kept, .. })) => {
-                self.remember(key, name, record::timed_out(now), table, out);
-                out.emit_on(port::ERROR, self.error(Reason::Timeout, asker, &kept, now));
+                self.remember(key, name, record::timed_out(out.steady_ns()), table, out);
+                out.emit_on(port::ERROR, self.error(Reason::Timeout, asker, &kept, out.now_ns()));
             }
             _ => table.counts.broken_records.add(1),
         }
@@ -288,7 +287,7 @@ impl Conductor {
 
     /// Keeps the outcome of a transaction for its repeats, and forgets some that are over. Gives what was open.
     fn remember(&self, key: Key, name: SmolStr, record: Blob, table: &mut Table, out: &mut Outlet) -> Option<OpenSlot> {
-        let now = out.now_ns();
+        let now = out.steady_ns();
         let is_durable = self.repeats.is_durable;
         if is_durable {
             out.put(name, record.clone());

@@ -45,7 +45,7 @@ pub(super) struct Asker {
 /// A transaction that has ended.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Done {
-    /// When, ns since the Unix epoch.
+    /// When, by the gear's own clock ([`fluxrig_actors::Outlet::steady_ns`]): a wall clock that is set ends no window.
     pub(super) at: i64,
     /// What is said again; `None` when there was no answer in time.
     pub(super) answer: Option<Said>,

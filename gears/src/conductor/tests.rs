@@ -46,9 +46,13 @@ struct Bench {
 
 impl Bench {
     async fn start(gear: impl Gear, disk: &SimDisk) -> Self {
+        Self::start_in(Arc::new(SimWorld::new(1)), gear, disk).await
+    }
+
+    async fn start_in(world: Arc<SimWorld>, gear: impl Gear, disk: &SimDisk) -> Self {
         let mut journal = JournalOptions::disk(disk.process());
         (journal.segment_bytes, journal.pace) = (1 << 20, Some(Pace { seed: 1, max: Duration::ZERO }));
-        let mut rig = Rig::new("bench").world(Arc::new(SimWorld::new(1))).journal_with(journal).gear("switch", gear);
+        let mut rig = Rig::new("bench").world(world).journal_with(journal).gear("switch", gear);
         let (mut feeds, mut sinks) = (HashMap::new(), HashMap::new());
         for port in ["in", "reply"] {
             let (feed, fed) = mpsc::unbounded_channel();
@@ -191,6 +195,58 @@ impl Gear for Counter {
     fn handle(&self, _: FluxMsg, (): &mut (), _: &mut Outlet) -> Result<(), GearError> {
         Ok(())
     }
+}
+
+const HOUR_NS: i64 = 3_600_000_000_000;
+
+/// How many of the requests reached the host: all of them have one key.
+async fn asked(bench: &Bench) -> usize {
+    bench.feed("in", msg(1, "0200")).await;
+    bench.feed("reply", msg(1, "0210")).await;
+    bench.counts()[0]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_that_is_set_neither_ends_a_window_nor_makes_it_longer() {
+    for jump in [HOUR_NS, -HOUR_NS] {
+        let (world, disk) = (Arc::new(SimWorld::new(1)), SimDisk::new(1));
+        let config = || conductor(json!({ "repeats": { "window_ms": 10_000 } }));
+        let bench = Bench::start_in(Arc::clone(&world), config(), &disk).await;
+        assert_eq!(asked(&bench).await, 1);
+        world.jump(jump);
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert_eq!(asked(&bench).await, 1, "within the window");
+        bench.crash().await;
+        // The time that nothing runs counts.
+        world.jump(jump);
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        let bench = Bench::start_in(Arc::clone(&world), config(), &disk).await;
+        world.jump(jump);
+        assert_eq!(asked(&bench).await, 0, "within the window, in a new process");
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(asked(&bench).await, 1, "after the window");
+        // The clock of the window is no open request: nothing waits for it.
+        assert!(bench.rig.stop(Duration::from_millis(5)).await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_reboot_a_window_is_time_of_the_wall_clock() {
+    let (world, disk) = (Arc::new(SimWorld::new(1)), SimDisk::new(1));
+    let config = || conductor(json!({ "repeats": { "window_ms": 10_000 } }));
+    let bench = Bench::start_in(Arc::clone(&world), config(), &disk).await;
+    assert_eq!(asked(&bench).await, 1);
+    // Before the reboot it does not count.
+    world.jump(HOUR_NS);
+    bench.feed("in", msg(2, "0200")).await;
+    bench.crash().await;
+    world.reboot();
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let bench = Bench::start_in(Arc::clone(&world), config(), &disk).await;
+    assert_eq!(asked(&bench).await, 0);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(asked(&bench).await, 1);
+    bench.crash().await;
 }
 
 #[tokio::test(start_paused = true)]

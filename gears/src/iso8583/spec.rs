@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use fluxrig_actors::nearest;
 use fluxrig_actors::protocol::SmolStr;
 
 use super::charset::{Kind, Span};
@@ -178,19 +179,37 @@ impl Spec {
         if spec.contains('\n') {
             return Self::read("spec", spec).map_err(|errors| errors.to_string());
         }
-        let found = |reason: String| {
-            let names: Vec<String> = Self::built_in_names().map(|name| format!("`{name}`")).collect();
-            format!(
-                "`spec`: found no file `{spec}` ({reason}), expected {} or a file; remedy: correct the name",
-                names.join(", ")
-            )
-        };
-        let size = std::fs::metadata(spec).map_err(|error| found(error.kind().to_string()))?.len();
+        let unreadable = |error: &std::io::Error| Self::not_loaded(spec, error);
+        let size = std::fs::metadata(spec).map_err(|error| unreadable(&error))?.len();
         if size > read::TEXT_BYTES_MAX as u64 {
-            return Err(found(format!("it has {size} bytes, the limit is {}", read::TEXT_BYTES_MAX)));
+            let limit = read::TEXT_BYTES_MAX;
+            return Err(format!(
+                "`spec`: found {size} bytes in the file `{spec}`, expected at most {limit}; remedy: name the file of a specification"
+            ));
         }
-        let text = std::fs::read_to_string(spec).map_err(|error| found(error.kind().to_string()))?;
+        let text = std::fs::read_to_string(spec).map_err(|error| unreadable(&error))?;
         Self::read(spec, &text).map_err(|errors| errors.to_string())
+    }
+
+    /// What is said of a name that nothing has, and of a file that cannot be read.
+    fn not_loaded(spec: &str, error: &std::io::Error) -> String {
+        if error.kind() != std::io::ErrorKind::NotFound {
+            let reason = error.kind();
+            return format!(
+                "`spec`: found `{spec}`, which cannot be read ({reason}), expected a YAML file; remedy: make it readable, or name another"
+            );
+        }
+        let names: Vec<String> = Self::built_in_names().map(|name| format!("`{name}`")).collect();
+        let is_path = spec.contains(std::path::is_separator) || std::path::Path::new(spec).extension().is_some();
+        let remedy = match nearest(spec, Self::built_in_names()) {
+            _ if is_path => "correct the path, which begins where the program was started".to_owned(),
+            Some(name) => format!("use `{name}`"),
+            None => "use one of these names, or the path of your own file".to_owned(),
+        };
+        format!(
+            "`spec`: found `{spec}`, which is neither built in nor a file, expected {} or a file; remedy: {remedy}",
+            names.join(", ")
+        )
     }
 
     /// A spec that is part of the program.

@@ -20,6 +20,7 @@ pub(super) fn run(args: &RunArgs, log_level: &str) -> u8 {
         ));
         return exit::USAGE;
     }
+    fluxrig_rack::limit_panic_reports();
     let rack = match Rack::load(&args.file, &fluxrig_gears::standard()) {
         Ok(rack) => rack,
         Err(error) => return refuse(&args.file, &error),

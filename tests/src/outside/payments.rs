@@ -36,7 +36,6 @@ pub struct Payments {
     terminals: Terminals,
     bank: Bank,
     rack: RackAt,
-    is_asking_again: bool,
     address: SocketAddr,
     _place: Place,
 }
@@ -65,13 +64,7 @@ impl Payments {
         let variables = variables.map(|(name, address)| (name.to_owned(), address.to_string())).to_vec();
         let rack = RackAt { binary: binary.to_owned(), runner: None, scenario, data_dir, variables };
         let terminals = Terminals::start(TERMINALS, address, chance);
-        Ok(Self { terminals, bank, rack, is_asking_again: true, address, _place: place })
-    }
-
-    /// Leaves out the repeats of what has its outcome: how long that is remembered is a matter of the wall clock.
-    #[must_use]
-    pub fn without_repeats(self) -> Self {
-        Self { is_asking_again: false, ..self }
+        Ok(Self { terminals, bank, rack, address, _place: place })
     }
 
     /// Its bank.
@@ -188,9 +181,7 @@ impl World for Payments {
         let mut newest: Vec<(String, Asked)> = asked.into_iter().filter(|(_, asked)| !asked.codes.is_empty()).collect();
         newest.sort_by_key(|(_, asked)| std::cmp::Reverse(asked.number));
         newest.truncate(ASKED_AGAIN * TERMINALS as usize);
-        if self.is_asking_again {
-            self.ask_again(&mut tally, &newest);
-        }
+        self.ask_again(&mut tally, &newest);
         self.bank.forget(|_| true);
         tally
     }

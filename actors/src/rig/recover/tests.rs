@@ -50,7 +50,7 @@ fn check(now: Still, expected_ns: u64) {
     let timers = vec![("t".into(), Some(TimerRecord { generation: 3, left_ns: LEFT_NS }))];
     let gears = vec![GearDelta { number: GEAR, generation: 3, keys: Vec::new(), timers }];
     let mut image = Image::default();
-    apply(&mut image, 2, &Delta { clock: clock(&NOTED, 9), gears, ..Delta::default() });
+    apply(&mut image, 2, &Delta { clock: Clock::now(&NOTED, 9), gears, ..Delta::default() });
     let found = timers_of(&image, &now);
     assert_eq!(found, [("t".to_owned(), 3, expected_ns, 2)]);
 }

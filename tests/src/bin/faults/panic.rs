@@ -53,6 +53,7 @@ impl Gear for Panicking {
 /// `faults run SCENARIO --data-dir DIR`: what `fluxrig run` does, with one more gear.
 pub(crate) fn rack(mut words: impl Iterator<Item = String>) -> ExitCode {
     let (Some(scenario), Some(data_dir)) = (words.next(), words.nth(1)) else { return ExitCode::from(2) };
+    fluxrig_rack::limit_panic_reports();
     let about = About { category: Category::Logic, maturity: Maturity::Preview };
     let catalog = fluxrig_gears::standard().with::<Panicking>(about);
     let lived = Rack::load(&scenario, &catalog).map_err(|error| error.to_string()).and_then(|rack| {
