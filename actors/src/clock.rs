@@ -161,6 +161,25 @@ impl SteadyWall {
     }
 }
 
+/// A time as people write it: RFC 3339 in UTC, to the millisecond, from nanoseconds since 1970 (Howard Hinnant's
+/// `civil_from_days`).
+#[must_use]
+pub fn utc(ns: i64) -> String {
+    const NS_PER_S: i64 = 1_000_000_000;
+    let (seconds, millis) = (ns.div_euclid(NS_PER_S), ns.rem_euclid(NS_PER_S) / 1_000_000);
+    let (day, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let shifted = day + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+}
+
 /// Randomness of one thread: a key that makes a block and is replaced by the block's head, so that a later leak of this
 /// memory tells nothing of what was given out before. A system call per id would cost more than the rest of an admission.
 struct Block {

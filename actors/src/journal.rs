@@ -19,8 +19,8 @@ pub use disk::real::RealDisk;
 pub use drive::Pace;
 pub use lock::Holder;
 pub use segment::{
-    Damage, FORMAT_VERSION, OpenError, OpenOptions, RecoveredGroup, Recovery, Report, SegmentReport, SegmentStorage,
-    Torn, Unused, open, quarantine, rack_id, verify,
+    Damage, FORMAT_VERSION, GivenUp, OpenError, OpenOptions, RecoveredGroup, Recovery, Report, SegmentReport,
+    SegmentStorage, Torn, Unused, open, owner, quarantine, rack_id, verify,
 };
 pub use storage::{BoxFuture, Group, GroupAt, Reader, SegmentId, Storage, StorageError, Task, Usage};
 pub use writer::{DiskOptions, JournalStats};

@@ -52,7 +52,7 @@ pub use plan::{PlanError, PlanErrors, Supervision, nearest};
 pub use port::{IN, Input, OUT, Output, Ports};
 pub use rig::{
     DeadLetter, DoorView, JournalOptions, LetterCount, LetterError, LetterFilter, OnFailed, Orphans, Replayed,
-    RetainedMsg, Rig, RigError, RunningRig, WireView,
+    RetainedMsg, Rig, RigError, RunningRig, Waiting, WaitsFor, WireView,
 };
 pub use tally::{Tallies, Tally};
 pub use tap::{Tap, TapError, Tapped};

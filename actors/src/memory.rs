@@ -290,6 +290,11 @@ impl Memory {
         Some(self.slot(self.find(CLOCK)?)?.timer?.due_ns)
     }
 
+    /// Timers that run.
+    pub(crate) fn timers(&self) -> usize {
+        self.due.len()
+    }
+
     /// Lets the timer wait until `due_ns` without making it another timer (a door is closed, a failure is backing off).
     pub(crate) fn postpone(&mut self, key: &SmolStr, due_ns: u64) {
         let Some(idx) = self.find(key) else { return };

@@ -15,11 +15,13 @@ use crate::plan::{Part, Plan, PlanError, PlanErrors, Role, Supervision, WireAsk}
 use crate::wire::{Lane, WireOptions};
 
 mod build;
+mod drain;
 mod filter;
 mod letters;
 pub(crate) mod recover;
 mod running;
 
+pub use drain::{Waiting, WaitsFor};
 pub use filter::{LetterCount, LetterFilter};
 pub use letters::{DeadLetter, LetterError, Replayed, RetainedMsg};
 pub use running::{DoorView, RunningRig, WireView};

@@ -134,7 +134,10 @@ fn rig_code(error: &RigError) -> u8 {
 #[must_use]
 pub fn open_code(error: &OpenError) -> u8 {
     match error {
-        OpenError::Locked { .. } | OpenError::ReadOnly { .. } | OpenError::ForeignRack { .. } => exit::DATA_DIR,
+        OpenError::Locked { .. }
+        | OpenError::ReadOnly { .. }
+        | OpenError::ForeignRack { .. }
+        | OpenError::NoJournal { .. } => exit::DATA_DIR,
         OpenError::NewerFormat { .. }
         | OpenError::KeyMissing { .. }
         | OpenError::KeyInvalid { .. }

@@ -8,6 +8,7 @@ use fluxrig_actors::RunningRig;
 use fluxrig_actors::supervision::{Status, TreeNode};
 
 use crate::rack::Shared;
+use crate::view::waits_for;
 
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -41,6 +42,7 @@ series! {
     fluxrig_ready gauge [] "1 while the rack runs, is not degraded and does not drain; what its links do is told by fluxrig_link_up."
     fluxrig_degraded gauge [] "1 while the journal cannot be written and no effect leaves."
     fluxrig_draining gauge [] "1 once the rack drains."
+    fluxrig_drain_waiting gauge [name what] "What a drain still waits for, while the rack drains: open requests and answers, turbo messages, deliveries."
     fluxrig_dead_letters gauge [] "Messages that nobody could handle, waiting for an operator."
     fluxrig_gear_handled_total counter [gear] "Messages handled."
     fluxrig_gear_restarts_total counter [gear] "Restarts."
@@ -126,6 +128,10 @@ pub(crate) async fn page(shared: &Shared) -> String {
         of_endpoints(&mut samples, rig);
         of_wires(&mut samples, rig);
         of_journal(&mut samples, rig);
+        for waiting in shared.is_draining().then(|| rig.waiting()).into_iter().flatten() {
+            let labels = [waiting.name.as_str(), waits_for(waiting.what)];
+            samples.put("fluxrig_drain_waiting", &labels, waiting.count as f64);
+        }
     }
     samples.text()
 }

@@ -22,6 +22,12 @@ pub(crate) async fn answer(request: Request, shared: Arc<Shared>) -> Answer {
     if request == Request::Top {
         return Answer::Done(view::top(&shared).await);
     }
+    // What is sent again while it drains would only be one more thing to wait for.
+    if shared.is_draining()
+        && !matches!(request, Request::DlqList { .. } | Request::DlqCount { .. } | Request::DlqShow { .. })
+    {
+        return drains();
+    }
     let asked = Arc::clone(&shared);
     // What is on the disk is read back there, which may take its time.
     let done = tokio::task::spawn_blocking(move || match asked.rig.blocking_read().as_ref() {

@@ -165,7 +165,7 @@ fn make_dir(dir: &Path) -> Result<(), RackError> {
 pub(crate) struct Shared {
     pub(crate) checked: Checked,
     pub(crate) rack: Option<String>,
-    /// `None` before it has started and once it drains.
+    /// `None` before it has started and once it has drained.
     pub(crate) rig: RwLock<Option<RunningRig>>,
     is_draining: AtomicBool,
     pub(crate) since: Instant,
@@ -212,12 +212,15 @@ impl RunningRack {
     /// Drains and stops it. True when nothing under way was left.
     pub async fn stop(mut self) -> bool {
         self.shared.is_draining.store(true, Ordering::Relaxed);
-        // Whoever asks from here on is told that the rack drains.
-        let rig = self.shared.rig.write().await.take();
-        let is_drained = match rig {
-            Some(rig) => rig.stop(self.drain).await,
+        // Whoever looks meanwhile sees all of it; only what would change something is refused from here on.
+        let is_drained = match self.shared.rig.read().await.as_ref() {
+            Some(rig) => rig.drain(self.drain).await,
             None => true,
         };
+        let rig = self.shared.rig.write().await.take();
+        if let Some(rig) = rig {
+            rig.stop(Duration::ZERO).await;
+        }
         self.tasks.shutdown().await;
         is_drained
     }

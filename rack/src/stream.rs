@@ -37,6 +37,7 @@ pub(crate) async fn answer(
 ) -> io::Result<Answer> {
     match request {
         Request::Tap { pattern, every, form } => tap(shared, (&pattern, every, form), lines, left).await,
+        Request::DlqReplay { .. } if shared.is_draining() => Ok(drains()),
         Request::DlqReplay { letters, even_maybe_sent, wait_ms } => {
             let wait = Duration::from_millis(wait_ms).min(WAIT_MAX);
             let replay =

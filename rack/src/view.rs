@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use fluxrig_actors::supervision::{Status, TreeNode};
-use fluxrig_actors::{Closed, Lane, RunningRig};
+use fluxrig_actors::{Closed, Lane, RunningRig, WaitsFor};
 use serde_json::{Value, json};
 
 use crate::rack::Shared;
@@ -28,6 +28,9 @@ pub(crate) async fn top(shared: &Shared) -> Value {
         top["wires"] = wires(rig);
         top["doors"] = doors(rig);
         top["links"] = links(rig);
+        if shared.is_draining() {
+            top["waiting"] = waiting(rig);
+        }
         if let Ok(tree) = rig.snapshot().await {
             top["text"] = tree.to_string().into();
             top["tree"] = node(&tree);
@@ -108,6 +111,22 @@ fn links(rig: &RunningRig) -> Value {
     views.collect()
 }
 
+/// What it waits for while it drains.
+fn waiting(rig: &RunningRig) -> Value {
+    let views = rig.waiting().into_iter();
+    views.map(|view| json!({ "what": waits_for(view.what), "name": view.name.as_str(), "count": view.count })).collect()
+}
+
+pub(crate) fn waits_for(what: WaitsFor) -> &'static str {
+    match what {
+        WaitsFor::Requests => "open requests",
+        WaitsFor::Answers => "answers",
+        WaitsFor::Turbo => "turbo messages",
+        WaitsFor::Deliveries => "deliveries",
+        _ => "other",
+    }
+}
+
 fn journal(rig: &RunningRig) -> Value {
     rig.journal().map_or(Value::Null, |(stats, usage)| {
         json!({
@@ -174,7 +193,7 @@ pub fn top_text(top: &Value) -> String {
     page
 }
 
-/// Doors and links, where there are any.
+/// Doors, links and what a drain waits for, where there are any.
 fn ends(page: &mut String, top: &Value) {
     let list = |key: &str| top[key].as_array().map(Vec::as_slice).unwrap_or_default();
     let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
@@ -186,7 +205,11 @@ fn ends(page: &mut String, top: &Value) {
         let state = if link["is_up"] == true { "up" } else { "down" };
         (word(&link["endpoint"]), format!("{state}  {}", word(&link["reason"])).trim_end().to_owned())
     });
-    let tables: [(&str, Vec<(String, String)>); 2] = [("DOOR", doors.collect()), ("LINK", links.collect())];
+    let waiting = list("waiting")
+        .iter()
+        .map(|waiting| (word(&waiting["name"]), format!("{} {}", waiting["count"], word(&waiting["what"]))));
+    let tables: [(&str, Vec<(String, String)>); 3] =
+        [("DOOR", doors.collect()), ("LINK", links.collect()), ("DRAIN WAITS FOR", waiting.collect())];
     for (title, rows) in tables.into_iter().filter(|(_, rows)| !rows.is_empty()) {
         let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max(title.len());
         // Writing to a text cannot fail.

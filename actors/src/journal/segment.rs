@@ -6,11 +6,12 @@
 //! | name | content |
 //! |---|---|
 //! | `lock` | locked while a process has the journal; who that is, as text |
+//! | `rack.name` | name of the rack, for whoever comes here by mistake; never trusted |
 //! | `rack.key` | 32 random bytes, mode 0600; wraps segment keys |
-//! | `0000000a.seg` | segment 10, eight hexadecimal digits; begins with 4608 zeros until its first group is written |
-//! | `0000000a.next` | segment 10 while its zeros are being written |
+//! | `0000000a.seg` | segment 10, eight hexadecimal digits; prepared until its first group is written |
+//! | `0000000a.next` | segment 10 while it is being prepared |
 //! | `0000000a.spare` | the file of segment 10, which was deleted, for a segment to come |
-//! | `0000000a.seg.quarantined` | put aside by an operator, never read |
+//! | `0000000a.seg.quarantined`, `0000000a.next.quarantined` | put aside by an operator, never read |
 //!
 //! # Segment, format version 1; all integers little-endian
 //!
@@ -34,6 +35,17 @@
 //! | 112 | 32 | segment key, AES-256-GCM under the rack key; associated data: bytes 16 … 95 |
 //! | 144 | 16 | tag of the wrapping |
 //! | 160 | 3936 | zeros |
+//!
+//! | offset | bytes | in place of that header while the segment is prepared and not begun; zeros behind it |
+//! |---:|---:|---|
+//! | 0 | 8 | magic `FLUXNEXT` |
+//! | 8 | 4 | format version |
+//! | 12 | 4 | CRC32C of bytes 0 … 7 and 16 … 4095 |
+//! | 16 | 16 | rack |
+//! | 32 | 4 | segment id, as in the file name |
+//! | 36 | 4 | zeros |
+//! | 40 | 8 | epoch: it was durable when the file was prepared |
+//! | 48 | 4048 | zeros |
 //!
 //! | offset | bytes | group; begins at a multiple of 512, the first one at 4096 |
 //! |---:|---:|---|
@@ -64,7 +76,10 @@
 //! - A flushed mark, or the epoch in a header, is a *claim*: that epoch was durable. **A claim above the last epoch that
 //!   is recovered means that something flushed is gone: damage.** Claims are looked for behind the hole and in files
 //!   without a whole first group too. Without such a claim what is behind a hole is a torn tail.
-//! - The largest claim proves groups. The rest is shown as unproven, and the next segment names the end of the proven
+//! - The file of segment 11 is prepared when a flush of segment 10 has returned, and claims the epoch which that covered:
+//!   segment 10 can neither vanish nor turn blank unnoticed. A file prepared since a flush failed claims what was durable
+//!   before. These claims only accuse; they prove nothing, since the file that makes them may go.
+//! - The largest other claim proves groups. The rest is shown as unproven, and the next segment names the end of the proven
 //!   part as what counts, so the first group appended after opening must merge everything above it.
 //! - Nothing is written to a segment of an earlier process, except zeros over the header (hence over the key) of one
 //!   that is trimmed.
@@ -88,6 +103,7 @@ use super::{
 mod error;
 mod file;
 mod format;
+mod owner;
 mod prepare;
 mod recover;
 mod repair;
@@ -100,8 +116,9 @@ mod tests;
 pub use error::{Damage, OpenError};
 pub use format::FORMAT_VERSION;
 use format::{ALIGN_BYTES, BODY_BYTES_MAX, HEADER_BYTES, Link};
+pub use owner::owner;
 pub use recover::{RecoveredGroup, Recovery, Torn, Unused, open};
-pub use repair::{Report, SegmentReport, quarantine, verify};
+pub use repair::{GivenUp, Report, SegmentReport, quarantine, verify};
 
 use file::{SegmentFile, name_of, spare_name_of};
 use format::{GroupHeader, Hash, SegmentHeader, group_bytes};
@@ -115,6 +132,8 @@ pub(super) const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 pub struct OpenOptions {
     /// The rack whose journal this is; see [`rack_id`].
     pub rack: [u8; 16],
+    /// How it is called in errors, here and for whoever comes to its directory by mistake; empty when unknown.
+    pub rack_name: String,
     /// A segment is left for the next one when the next group would end past this.
     pub segment_bytes: u64,
     /// The term written into every group.
@@ -125,7 +144,13 @@ pub struct OpenOptions {
 
 impl Default for OpenOptions {
     fn default() -> OpenOptions {
-        OpenOptions { rack: [0; 16], segment_bytes: 64 << 20, term: 0, holder: Holder::default() }
+        OpenOptions {
+            rack: [0; 16],
+            rack_name: String::new(),
+            segment_bytes: 64 << 20,
+            term: 0,
+            holder: Holder::default(),
+        }
     }
 }
 
@@ -169,6 +194,8 @@ pub struct SegmentStorage {
     shared: Arc<Shared>,
     preparer: Preparer,
     writing: Option<Writing>,
+    // Whether the segment after the one being written has been asked for.
+    is_next_begun: bool,
     // The id of the segment after the one being written.
     next: SegmentId,
     // The last group at or below the mark that the caller has stated, and every one above it.
@@ -206,6 +233,7 @@ impl SegmentStorage {
     /// As there.
     pub fn append_now(&mut self, group: Group<'_>) -> Result<GroupAt, StorageError> {
         self.check(&group)?;
+        self.prepare_next();
         if let Some(writing) = &self.writing {
             writing.segment.check_writable()?;
             if writing.is_full() {
@@ -230,6 +258,7 @@ impl SegmentStorage {
         if let Some(writing) = &self.writing {
             writing.segment.flush(self.last_epoch)?;
             self.durable_epoch = self.last_epoch;
+            self.prepare_next();
         }
         Ok(())
     }
@@ -251,7 +280,7 @@ impl SegmentStorage {
         // nothing else has changed then, so the same call may be made again.
         let prepared = self
             .preparer
-            .take(self.next)
+            .take(self.next, known)
             .map_err(|error| StorageError::io(&name_of(self.next), "prepare a segment", error))?;
         self.preparer.adopt(self.next, prepared);
         self.advance_base(durable_epoch);
@@ -291,6 +320,17 @@ impl SegmentStorage {
         self.durable_epoch.max(flushed)
     }
 
+    // Not before something in this segment is durable: the prepared file says so, and what says so cannot stand there
+    // when this segment is gone without being noticed.
+    fn prepare_next(&mut self) {
+        if let Some(writing) = self.writing.as_ref().filter(|_| !self.is_next_begun)
+            && writing.segment.durable_epoch() > 0
+        {
+            self.is_next_begun = true;
+            self.preparer.start(self.next, self.known_durable());
+        }
+    }
+
     // Leaves a full segment: its successor's header says that all of it counts, so all of it must be durable.
     fn leave(&mut self) -> Result<(), StorageError> {
         if self.known_durable() < self.last_epoch {
@@ -306,7 +346,7 @@ impl SegmentStorage {
         let id = self.next;
         let failed = |error| StorageError::io(&name_of(id), "begin a segment", error);
         let last = *self.above.back().unwrap_or(&self.base);
-        let prepared = self.preparer.take(id).map_err(failed)?;
+        let prepared = self.preparer.take(id, self.known_durable()).map_err(failed)?;
         let mut header = SegmentHeader {
             rack: self.options.rack,
             id,
@@ -331,7 +371,7 @@ impl SegmentStorage {
         };
         let done = self.write(&mut writing, Some(&header), group);
         self.writing = Some(writing);
-        self.preparer.start(self.next);
+        self.is_next_begun = false;
         done
     }
 
@@ -431,7 +471,14 @@ impl Storage for SegmentStorage {
         match &self.writing {
             Some(writing) => {
                 let segment = writing.segment.clone();
-                Box::new(move || segment.flush(epoch).map(|()| epoch))
+                let next = (!self.is_next_begun).then(|| (self.preparer.starter(), self.next));
+                Box::new(move || {
+                    segment.flush(epoch)?;
+                    if let Some((starter, id)) = next {
+                        starter.start(id, epoch);
+                    }
+                    Ok(epoch)
+                })
             }
             None => {
                 let epoch = self.durable_epoch;

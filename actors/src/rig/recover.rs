@@ -6,7 +6,7 @@ use std::sync::Arc;
 use smol_str::SmolStr;
 
 use super::{JournalOptions, Orphans, RigError};
-use crate::clock::World;
+use crate::clock::{World, utc};
 use crate::journal::{
     Clock, Delta, GearDelta, Group, Holder, Image, Kind, NameRecord, OpenOptions, Placed, Reader, SegmentId,
     SegmentStorage, Storage, StorageError, TimerRecord, WireDelta, encode, open, rack_id,
@@ -33,10 +33,14 @@ pub(crate) struct Opened {
 /// Opens the journal; what was not proven to be on disk is merged, written again and flushed (HEART §9.5).
 pub(crate) async fn open_journal(options: &JournalOptions, world: &dyn World) -> Result<Opened, RigError> {
     let disk = options.open_disk().map_err(RigError::Directory)?;
-    let started = format!("{} ns after 1970", world.wall_ns());
-    let holder = Holder::this_process(&*disk, started).map_err(RigError::Directory)?;
-    let open_options =
-        OpenOptions { rack: rack_id(&options.rack), segment_bytes: options.segment_bytes, term: 0, holder };
+    let holder = Holder::this_process(&*disk, utc(world.wall_ns())).map_err(RigError::Directory)?;
+    let open_options = OpenOptions {
+        rack: rack_id(&options.rack),
+        rack_name: options.rack.clone(),
+        segment_bytes: options.segment_bytes,
+        term: 0,
+        holder,
+    };
     let mut image = Image::default();
     let mut unproven: Vec<u8> = Vec::new();
     let mut record_error = None;

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use fluxrig_supervision::{ControlError, SupervisorRef, TreeNode};
 use smol_str::SmolStr;
-use tokio::time::Instant;
 
 use crate::door::Closed;
 use crate::gear::Link;
@@ -16,7 +15,7 @@ use crate::node::Node;
 use crate::wire::{Lane, Queue};
 
 /// How often a fact that nobody announces is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(1);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// A running rig. Dropping it does not stop it: call [`RunningRig::stop`].
 pub struct RunningRig {
@@ -251,28 +250,13 @@ impl RunningRig {
         }
     }
 
-    /// Drains (HEART §12): no more requests come in, replies are still read, until open requests, turbo wires and effects
-    /// under way are done or `deadline` has passed. Then the last flush; the tree stops in reverse. What is left on
-    /// standard wires stays in the journal. True when nothing under way was left.
+    /// Drains as [`RunningRig::drain`] does, then the last flush; the tree stops in reverse. What is left on standard
+    /// wires stays in the journal. True when nothing under way was left.
     pub async fn stop(self, deadline: Duration) -> bool {
-        let until = Instant::now() + deadline;
-        self.node.drain();
-        let is_drained = self.until(until, Node::is_drained).await;
-        self.node.settle();
-        let is_settled = self.until(until, Node::is_settled).await;
+        let is_done = self.drain(deadline).await;
         self.root.stop().await;
         self.end();
-        is_drained && is_settled
-    }
-
-    async fn until(&self, until: Instant, fact: impl Fn(&Node) -> bool) -> bool {
-        while !fact(&self.node) {
-            if Instant::now() >= until || self.node.gauge.is_halted() {
-                return false;
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-        true
+        is_done
     }
 
     /// Runs until `signal`, then drains for at most `deadline`.
@@ -312,45 +296,5 @@ impl Node {
     fn are_sources_ended(&self) -> bool {
         let sources = self.cells.iter().filter(|cell| cell.is_endpoint() && cell.ports.inputs.is_empty());
         sources.into_iter().all(|cell| cell.has_ended())
-    }
-
-    /// No request is open, and nothing is where it would be lost.
-    fn is_drained(&self) -> bool {
-        // An open request is one whose gear still waits for the reply, under a timer; or whose answer is still on its way,
-        // since after a restart its connection would be gone. What waits for a link that is down goes nowhere.
-        let has_open_requests = |cell: &Arc<crate::cell::Cell>| {
-            let is_on_its_way = |queue: &Arc<Queue>| queue.len() > 0 && !self.is_without_link(queue);
-            let is_waiting = || cell.memory().next_due_ns().is_some();
-            let mut doors = cell.wiring().timer_door.iter();
-            let is_asker = cell.ports.inputs.iter().any(|port| port.is_reply);
-            is_asker && (is_waiting() || doors.any(|door| door.reach.iter().any(is_on_its_way)))
-        };
-        let mut turbo = self.work_queues().filter(|queue| queue.spec.lane == Lane::Turbo);
-        turbo.all(|queue| queue.len() == 0) && !self.cells.iter().any(has_open_requests)
-    }
-
-    /// Its endpoint has said that it cannot reach its peer.
-    fn is_without_link(&self, queue: &Arc<Queue>) -> bool {
-        let is_down = |cell: &&Arc<crate::cell::Cell>| cell.own_link().is_some_and(|link| !link.is_up);
-        let mut inlets = self.cells.iter().filter(is_down).flat_map(|cell| &cell.wiring().inlets);
-        inlets.any(|inlet| Arc::ptr_eq(&inlet.queue, queue))
-    }
-
-    /// No effect is under way.
-    fn is_settled(&self) -> bool {
-        self.work_queues().all(|queue| queue.in_flight() == 0)
-    }
-
-    /// Endpoints take no more effects.
-    fn settle(&self) {
-        self.gauge.settle();
-        self.wake_watchers();
-    }
-
-    /// Doors for requests close.
-    fn drain(&self) {
-        self.gauge.drain();
-        self.open_doors();
-        self.wake_watchers();
     }
 }

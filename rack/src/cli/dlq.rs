@@ -182,7 +182,7 @@ fn letters(found: &Value) {
     say(&format!("{}{cut}\n", plural(&found["count"])));
     for letter in letters {
         let word = |key: &str| letter[key].as_str().unwrap_or_default();
-        let at = time::written(letter["at_ns"].as_i64().unwrap_or(0));
+        let at = fluxrig_actors::clock::utc(letter["at_ns"].as_i64().unwrap_or(0));
         let mark = if letter["is_maybe_sent"] == true { "  MAYBE SENT" } else { "" };
         say(&format!(
             "{:>8}  {at}  {}  attempts {}{mark}  {}\n",
@@ -202,7 +202,7 @@ fn letter(found: &Value) {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         say(&format!("{key:14} {}\n", text.replace('\n', &format!("\n{:15}", ""))));
     }
-    say(&format!("{:14} {}\n", "at", time::written(found["at_ns"].as_i64().unwrap_or(0))));
+    say(&format!("{:14} {}\n", "at", fluxrig_actors::clock::utc(found["at_ns"].as_i64().unwrap_or(0))));
 }
 
 /// How many letters of each gear have each reason.
@@ -215,7 +215,7 @@ fn table(found: &Value) -> String {
         text.push_str(&format!("\n{:>8}  {:width$}  {:24}  REASON\n", "COUNT", "GEAR", "NEWEST"));
     }
     for row in rows {
-        let newest = time::written(row["newest_ns"].as_i64().unwrap_or(0));
+        let newest = fluxrig_actors::clock::utc(row["newest_ns"].as_i64().unwrap_or(0));
         let (gear, reason) = (word(row, "gear"), word(row, "reason"));
         text.push_str(&format!("{:>8}  {gear:width$}  {newest:24}  {reason}\n", row["count"].to_string()));
     }

@@ -10,7 +10,7 @@ use fluxrig_gears::iso8583::{Kind, Spec};
 use fluxrig_rack::exit;
 use tokio::net::TcpStream;
 
-use super::{complain, say, say_json, time};
+use super::{complain, say, say_json};
 
 mod frame;
 mod line;

@@ -195,7 +195,7 @@ fn opened(begun: &Value) -> String {
 /// Time of day, wire, number on it, the end of the id, and what may be seen of the message.
 fn shown(item: &Value) -> String {
     let word = |key: &str| item[key].as_str().unwrap_or_default();
-    let at = time::written(item["at_ns"].as_i64().unwrap_or(0));
+    let at = fluxrig_actors::clock::utc(item["at_ns"].as_i64().unwrap_or(0));
     let (_, at) = at.split_once('T').unwrap_or(("", &at));
     // An id begins with the time, which many have in common.
     let id = word("id");

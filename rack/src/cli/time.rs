@@ -1,4 +1,4 @@
-//! Times as people write them: RFC 3339 in UTC, to and from nanoseconds since 1970; and durations like `10m`.
+//! Times as people write them on the command line: RFC 3339, to nanoseconds since 1970; and durations like `10m`.
 
 use std::time::Duration;
 
@@ -104,24 +104,10 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
-/// A time in UTC, to the millisecond.
-pub(super) fn written(ns: i64) -> String {
-    let (seconds, millis) = (ns.div_euclid(NS_PER_S), ns.rem_euclid(NS_PER_S) / 1_000_000);
-    let (day, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let shifted = day + 719_468;
-    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
-}
-
 #[cfg(test)]
 mod tests {
+    use fluxrig_actors::clock::utc;
+
     use super::*;
 
     #[test]
@@ -154,7 +140,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         for ns in [0, 951_782_400_000_000_000, 1_767_225_599_999_000_000, -1_000_000] {
-            assert_eq!(parse(&written(ns)), Ok(ns), "{}", written(ns));
+            assert_eq!(parse(&utc(ns)), Ok(ns), "{}", utc(ns));
         }
     }
 }

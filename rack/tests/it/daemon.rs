@@ -38,8 +38,9 @@ fn a_scenario_runs_is_seen_and_is_drained() {
     let shown: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let listed: Vec<&str> = SERIES.iter().map(|series| series.name).collect();
     assert_eq!(shown, listed);
-    // Gears that count and endpoints with a peer have a test of their own.
-    let is_told_elsewhere = |name: &str| ["fluxrig_gear_count_total", "fluxrig_link_up"].contains(&name);
+    // Gears that count, endpoints with a peer and a drain have tests of their own.
+    let elsewhere = ["fluxrig_gear_count_total", "fluxrig_link_up", "fluxrig_drain_waiting"];
+    let is_told_elsewhere = |name: &str| elsewhere.contains(&name);
     for series in SERIES.iter().filter(|series| !is_told_elsewhere(series.name)) {
         let samples = page.lines().filter(|line| line.split(['{', ' ']).next() == Some(series.name));
         assert!(samples.count() > 0, "{} has no sample", series.name);
@@ -476,8 +477,17 @@ fn a_second_signal_ends_what_does_not_drain() {
     daemon.signal();
     while get(&metrics, "/readyz") != (503, "draining\n".to_owned()) {}
     assert_eq!(get(&metrics, "/healthz").0, 200);
-    let output = daemon.ask(&["dlq", "list"]);
+    assert!(daemon.ask(&["dlq", "list"]).status.success());
+    let output = daemon.ask(&["dlq", "purge", "--all"]);
     assert_eq!(output.status.code(), Some(75), "{}", text(&output.stderr));
+    // It says what it is that does not drain.
+    let top = daemon.top();
+    assert!(top["is_draining"] == true && top["tree"].is_object(), "{top}");
+    assert_eq!(
+        top["waiting"][0],
+        serde_json::json!({ "what": "turbo messages", "name": "source.out->sink.in", "count": 3 })
+    );
+    assert!(text(&daemon.ask(&["top"]).stdout).contains("DRAIN WAITS FOR"));
     // Two that come together are one, as `timeout` sends them; so it is sent until it counts.
     let (code, log) = daemon.terminate_at_once();
     assert_eq!(code, Some(0), "{log}");

@@ -68,11 +68,20 @@ impl Daemon {
 
     /// Starts a rack whose scenario has variables, also where one was killed before.
     pub(crate) fn start_set(scenario: &Path, data_dir: &Path, variables: &[(&str, SocketAddr)]) -> Self {
+        Self::start_set_with(scenario, data_dir, variables, &[])
+    }
+
+    pub(crate) fn start_set_with(
+        scenario: &Path,
+        data_dir: &Path,
+        variables: &[(&str, SocketAddr)],
+        arguments: &[&str],
+    ) -> Self {
         // What a kill left would be taken for the new one.
         drop(std::fs::remove_file(data_dir.join("control.sock")));
         let mut command = fluxrig(&["run", scenario.to_str().unwrap(), "--metrics", "127.0.0.1:0"]);
         command.envs(variables.iter().map(|(name, address)| (name, address.to_string())));
-        Self::spawn(&mut command, data_dir)
+        Self::spawn(command.args(arguments), data_dir)
     }
 
     fn spawn(command: &mut Command, data_dir: &Path) -> Self {
@@ -149,8 +158,13 @@ impl Daemon {
     }
 
     /// SIGTERM, and the end.
-    pub(crate) fn terminate(mut self) -> (Option<i32>, String) {
+    pub(crate) fn terminate(self) -> (Option<i32>, String) {
         self.signal();
+        self.ended()
+    }
+
+    /// Waits for its end.
+    pub(crate) fn ended(mut self) -> (Option<i32>, String) {
         let code = self.child.wait().unwrap().code();
         (code, self.log())
     }

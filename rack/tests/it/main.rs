@@ -7,6 +7,7 @@ mod daemon;
 mod harness;
 mod interop;
 mod iso8583;
+mod journal;
 mod kill;
 mod letters;
 mod payments;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use fluxrig_gears::iso8583::Decoded;
 use tokio::time::Instant;
 
-use crate::harness::{Daemon, TempDir, done, fluxrig, free_addresses, passed, text as utf8};
+use crate::harness::{Daemon, TempDir, done, fluxrig, free_addresses, get, passed, text as utf8};
 use crate::taps::Tap;
 use crate::terminal::{Line, answer, payment, spec, text};
 
@@ -129,6 +129,47 @@ fn a_drain_waits_for_what_is_open() {
     // It ends only when the request has its answer.
     payments.end();
     assert_eq!(line.receive(), answer(&silent, "91"));
+}
+
+#[test]
+fn a_rack_that_drains_says_what_it_waits_for() {
+    let dir = TempDir::new();
+    let bank = TcpListener::bind("127.0.0.1:0").unwrap();
+    let [terminals] = free_addresses();
+    let relay =
+        include_str!("../../../examples/payments/relay.yaml").replace("timeout_ms: 10000", "timeout_ms: 120000");
+    let variables = [("TERMINALS", terminals), ("HOST", bank.local_addr().unwrap())];
+    let scenario = dir.file("relay.yaml", &relay);
+    let daemon = Daemon::start_set_with(&scenario, &dir.0.join("data"), &variables, &["--drain-ms", "120000"]);
+    let metrics = daemon.top()["metrics"].as_str().unwrap().to_owned();
+    let mut terminal = Line::connect(terminals);
+    let mut bank = until_at(&mut terminal, &bank, &mut (1..));
+    let slow = payment('4', 2, 1);
+    terminal.send(&slow);
+    let asked = bank.receive();
+    daemon.signal();
+    let open = serde_json::json!({ "what": "open requests", "name": "switch", "count": 1 });
+    daemon.until(|top| {
+        let gears = top["tree"].to_string();
+        top["is_draining"] == true && top["waiting"] == serde_json::json!([open]) && gears.contains("switch-0")
+    });
+    let page = get(&metrics, "/metrics").1;
+    for line in [
+        "fluxrig_draining 1",
+        "fluxrig_ready 0",
+        "fluxrig_drain_waiting{name=\"switch\",what=\"open requests\"} 1",
+        "fluxrig_link_up{endpoint=\"line\"} 1",
+        "fluxrig_gear_failed{gear=\"switch\"} 0",
+    ] {
+        assert!(page.contains(&format!("{line}\n")), "{line}: {page}");
+    }
+    assert!(page.contains("fluxrig_journal_flushed_epoch "), "{page}");
+    assert_eq!(get(&metrics, "/readyz"), (503, "draining\n".to_owned()));
+    assert_eq!(get(&metrics, "/healthz").0, 200);
+    // The answer ends the drain.
+    bank.send(&answer(&asked, "00"));
+    assert_eq!(terminal.receive(), answer(&slow, "00"));
+    assert_eq!(daemon.ended().0, Some(0));
 }
 
 #[test]

@@ -1,21 +1,30 @@
 //! Carry-forward over whole rigs on a simulated disk: what it keeps, what it costs, and that it ends.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Carrying;
+use super::{Carrying, KEYS_MAX};
 use crate::clock::SimWorld;
-use crate::journal::Pace;
-use crate::journal::disk::sim::SimDisk;
+use crate::journal::disk::sim::{Faults, SimDisk};
+use crate::journal::record::decode;
+use crate::journal::{OpenOptions, Pace, open, rack_id};
 use crate::prelude::*;
-use crate::{Orphans, RigError};
+use crate::{Orphans, Retention, RigError};
 
 /// Sends that many messages one by one, each durable before the next.
 struct Source {
     count: usize,
     bytes: usize,
+    every: Duration,
+}
+
+impl Source {
+    fn new(count: usize, bytes: usize) -> Self {
+        Self { count, bytes, every: Duration::from_millis(2) }
+    }
 }
 
 impl Endpoint for Source {
@@ -31,7 +40,7 @@ impl Endpoint for Source {
             msg.raw = Some(Bytes::from(vec![7; self.bytes]));
             let Ok(receipt) = io.door().admit(msg).await else { break };
             receipt.durable().await;
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            tokio::time::sleep(self.every).await;
         }
         io.draining().await;
         Ok(())
@@ -67,6 +76,10 @@ const MAX_BYTES: u64 = 1 << 30;
 
 /// A rig with a wire into a sink of this name, in segments of 64 KiB.
 fn rig(disk: &SimDisk, source: Source, name: &str, keeps: usize, max_bytes: u64) -> Rig {
+    bare(disk, source, name, keeps, max_bytes).wire("source", name)
+}
+
+fn bare(disk: &SimDisk, source: Source, name: &str, keeps: usize, max_bytes: u64) -> Rig {
     let mut journal = JournalOptions::disk(disk.process());
     journal.segment_bytes = 64 << 10;
     journal.disk.max_bytes = max_bytes;
@@ -76,7 +89,6 @@ fn rig(disk: &SimDisk, source: Source, name: &str, keeps: usize, max_bytes: u64)
         .journal_with(journal)
         .endpoint("source", source)
         .endpoint(name, Sink(keeps))
-        .wire("source", name)
 }
 
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -95,13 +107,13 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 #[tokio::test(start_paused = true)]
 async fn names_outlive_a_segment_that_the_first_group_has_filled() {
     let disk = SimDisk::new(1);
-    let first = rig(&disk, Source { count: 10, bytes: 4_000 }, "early", 10, MAX_BYTES).start().await.unwrap();
+    let first = rig(&disk, Source::new(10, 4_000), "early", 10, MAX_BYTES).start().await.unwrap();
     until("ten wait", || first.wires()[0].depth == 10).await;
     assert!(first.durable().await);
     first.kill().await;
     disk.kill();
 
-    let second = rig(&disk, Source { count: 400, bytes: 4_000 }, "late", 3, MAX_BYTES).orphans(Orphans::DeadLetter);
+    let second = rig(&disk, Source::new(400, 4_000), "late", 3, MAX_BYTES).orphans(Orphans::DeadLetter);
     let second = second.start().await.unwrap();
     assert_eq!(second.dead_letter_count(), 10);
     let usage = || second.journal().unwrap().1;
@@ -112,7 +124,7 @@ async fn names_outlive_a_segment_that_the_first_group_has_filled() {
     second.kill().await;
     disk.kill();
 
-    let third = rig(&disk, Source { count: 0, bytes: 0 }, "last", 0, MAX_BYTES).start().await;
+    let third = rig(&disk, Source::new(0, 0), "last", 0, MAX_BYTES).start().await;
     let Err(RigError::Orphans(text)) = third else { panic!("{:?}", third.map(|rig| rig.wires())) };
     assert!(text.contains("of wire `source.out->late.in`"), "{text}");
 }
@@ -120,7 +132,7 @@ async fn names_outlive_a_segment_that_the_first_group_has_filled() {
 /// Sends 400 messages of 4 KB, of which the sink keeps some.
 async fn churned(keeps: usize, max_bytes: u64) -> RunningRig {
     let disk = SimDisk::new(1);
-    let rig = rig(&disk, Source { count: 400, bytes: 4_000 }, "sink", keeps, max_bytes);
+    let rig = rig(&disk, Source::new(400, 4_000), "sink", keeps, max_bytes);
     let rig = rig.start().await.unwrap();
     until("all have gone through", || rig.wires()[0].passed == 400 - keeps as u64).await;
     assert!(rig.durable().await);
@@ -147,6 +159,144 @@ async fn an_idle_rig_above_a_watermark_makes_room() {
     let before = groups();
     tokio::time::sleep(Duration::from_secs(200)).await;
     assert_eq!(groups(), before, "a rig without work writes nothing");
+    rig.kill().await;
+}
+
+/// Two messages that their sink keeps lie in front of six hours of traffic, under a quota of four segments. Their
+/// segments go all the same, the doors stay open, and a crash finds both of them, once.
+#[tokio::test(start_paused = true)]
+async fn a_pinned_message_holds_nothing_back_for_hours() {
+    const COUNT: usize = 3_600;
+    const QUOTA: u64 = 256 << 10;
+    let disk = SimDisk::new(1);
+    let source = Source { count: COUNT, bytes: 4_000, every: Duration::from_secs(6) };
+    let rig = rig(&disk, source, "sink", 2, QUOTA).start().await.unwrap();
+    let since = tokio::time::Instant::now();
+    let (mut most, mut closed) = (0, 0);
+    while rig.wires()[0].passed < COUNT as u64 - 2 {
+        let usage = rig.journal().unwrap().1;
+        most = most.max(usage.bytes);
+        closed += usize::from(rig.doors()[0].closed.is_some());
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(since.elapsed() < Duration::from_secs(12 * 3600), "{:?}", rig.wires());
+    }
+    assert!(since.elapsed() >= Duration::from_secs(5 * 3600), "{:?}", since.elapsed());
+    assert!(rig.durable().await);
+    let (stats, usage) = rig.journal().unwrap();
+    assert!(stats.trimmed > 200, "{} segments went", stats.trimmed);
+    assert!(usage.newest - usage.oldest < 6, "{usage:?}");
+    assert!(most <= QUOTA, "{most} bytes under a quota of {QUOTA}");
+    assert!(closed < 10, "the door was closed at {closed} of the looks");
+    // Two in each segment that went, and not many more.
+    assert!((100..=3 * 2 * COUNT as u64).contains(&stats.carried), "{} were carried", stats.carried);
+    rig.kill().await;
+    disk.kill();
+    let rig = rig_of_two(&disk).await;
+    assert_eq!(rig.wires()[0].depth, 2);
+    rig.kill().await;
+}
+
+/// The same wire again, whose sink takes nothing.
+async fn rig_of_two(disk: &SimDisk) -> RunningRig {
+    rig(disk, Source::new(0, 0), "sink", 2, MAX_BYTES).start().await.unwrap()
+}
+
+/// Messages are kept for an hour after they were handled, then their segments go: ten hours of traffic never fill more
+/// than what an hour takes.
+#[tokio::test(start_paused = true)]
+async fn retention_gives_its_segments_back_when_its_time_is_over() {
+    const COUNT: usize = 1_800;
+    let disk = SimDisk::new(1);
+    let source = Source { count: COUNT, bytes: 4_000, every: Duration::from_secs(20) };
+    let retention = Some(Retention::Time(Duration::from_secs(3600)));
+    let rig = bare(&disk, source, "sink", 0, MAX_BYTES)
+        .wire_with("source", "sink", WireOptions { retention, ..WireOptions::default() })
+        .start()
+        .await
+        .unwrap();
+    let mut most = 0;
+    while rig.wires()[0].passed < COUNT as u64 {
+        most = most.max(rig.journal().unwrap().1.bytes);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+    let (stats, _) = rig.journal().unwrap();
+    // 180 messages of an hour are some 740 KB; a segment goes as a whole, two are left alone, and a file is kept.
+    assert!((700 << 10..=1_152 << 10).contains(&most), "{most} bytes");
+    assert!(stats.trimmed > 80, "{} segments went", stats.trimmed);
+    rig.kill().await;
+}
+
+/// Holds that many keys and never changes them again.
+#[derive(Debug)]
+struct Hoard(u32);
+
+impl Gear for Hoard {
+    const TYPE: &'static str = "hoard";
+    type State = bool;
+
+    fn handle(&self, msg: FluxMsg, is_full: &mut bool, out: &mut Outlet) -> Result<(), GearError> {
+        if !std::mem::replace(is_full, true) {
+            for key in 0..self.0 {
+                out.put(format!("key-{key:05}"), i64::from(key));
+            }
+        }
+        out.emit(msg);
+        Ok(())
+    }
+}
+
+/// Three thousand keys that nobody changes are said again in steps, so that no cut closes the gate for all of them.
+#[tokio::test(start_paused = true)]
+async fn keys_are_carried_in_steps_and_none_is_lost() {
+    const KEYS: u32 = 3 * KEYS_MAX as u32 + 10;
+    let disk = SimDisk::new(1);
+    let rig = bare(&disk, Source::new(2_500, 1_000), "sink", 0, MAX_BYTES)
+        .gear("hoard", Hoard(KEYS))
+        .wire("source", "hoard")
+        .wire("hoard", "sink");
+    let rig = rig.start().await.unwrap();
+    let usage = || rig.journal().unwrap().1;
+    until("the journal runs", || usage().newest > 0).await;
+    let first = usage().newest;
+    until("all have gone through", || rig.wires()[1].passed == 2_500).await;
+    assert!(rig.durable().await && usage().oldest > first + 1, "{:?}", usage());
+    rig.kill().await;
+    disk.kill();
+
+    let (mut most, mut found) = (0, BTreeSet::new());
+    let options = OpenOptions { rack: rack_id("rack"), segment_bytes: 64 << 10, ..OpenOptions::default() };
+    let (storage, _) = open(disk.process(), options, &mut |group| {
+        decode(&group.body, |delta| {
+            let keys = || delta.gears.iter().flat_map(|gear| &gear.keys);
+            most = most.max(keys().count());
+            found.extend(keys().map(|(key, _)| key.clone()));
+        })
+        .unwrap();
+        Ok(())
+    })
+    .unwrap();
+    drop(storage);
+    assert_eq!((most, found.len()), (KEYS_MAX, KEYS as usize));
+}
+
+/// A disk that refuses is asked four times a second, and no oftener; once it gives room, the rig goes on by itself.
+#[tokio::test(start_paused = true)]
+async fn a_degraded_rig_tries_again_at_its_pace() {
+    let disk = SimDisk::new(1);
+    let source = Source { count: 1_000, bytes: 100, every: Duration::from_millis(20) };
+    let rig = rig(&disk, source, "sink", 0, MAX_BYTES).start().await.unwrap();
+    until("it runs", || rig.wires()[0].passed > 10).await;
+    disk.set_faults(Faults { write_full_ppm: 1_000_000, ..Faults::default() });
+    until("it is degraded", || rig.is_degraded()).await;
+    let failures = || rig.journal().unwrap().0.failures;
+    let before = failures();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let tried = failures() - before;
+    assert!((230..=241).contains(&tried), "{tried} tries in a minute");
+    disk.set_faults(Faults::default());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!rig.is_degraded());
+    until("all have gone through", || rig.wires()[0].passed == 1_000).await;
     rig.kill().await;
 }
 

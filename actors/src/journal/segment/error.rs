@@ -12,7 +12,7 @@ use super::super::{
 pub struct Damage {
     /// The segment's file.
     pub file: String,
-    /// The segment.
+    /// The segment; giving up begins with it.
     pub segment: SegmentId,
     /// Where in the file, in bytes.
     pub offset: u64,
@@ -20,14 +20,18 @@ pub struct Damage {
     pub found: String,
     /// What should be there.
     pub expected: String,
-    /// The last epoch before the damage; what came after it is lost if the damage stays.
+    /// The last epoch before the damage; what came after it is lost if the damage stays. 0 when that is not known here.
     pub last_epoch: u64,
 }
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Damage { file, offset, found, expected, last_epoch, .. } = self;
-        write!(f, "{file}+{offset}: found {found}, expected {expected}; epochs after {last_epoch} are concerned")
+        write!(f, "{file}+{offset}: found {found}, expected {expected}")?;
+        match last_epoch {
+            0 => Ok(()),
+            epoch => write!(f, "; whole up to epoch {epoch}"),
+        }
     }
 }
 
@@ -47,19 +51,31 @@ pub enum OpenError {
     },
     /// Another rack's journal.
     #[error(
-        "{file}: a journal of rack {found}, expected rack {expected}; remedy: give each rack a data directory of its own"
+        "{dir}/{file}: found a journal of rack {found}, expected one of rack {expected}; remedy: name the data directory of rack {expected} with `--data-dir`, each rack has one of its own"
     )]
     ForeignRack {
+        /// The directory.
+        dir: String,
         /// The segment's file.
         file: String,
-        /// The rack it names, in hexadecimal.
+        /// The rack it names: by its name where that is known, else by its id in hexadecimal.
         found: String,
         /// Ours.
         expected: String,
     },
+    /// A directory with other people's files in it, and no journal.
+    #[error(
+        "{dir}: found no journal but other files (`{file}`), expected a journal or an empty directory; remedy: name the right data directory with `--data-dir`"
+    )]
+    NoJournal {
+        /// The directory.
+        dir: String,
+        /// One of them.
+        file: String,
+    },
     /// Written by newer code.
     #[error(
-        "{file}: format version {found} found, at most {expected} expected; remedy: start the newer version that wrote it"
+        "{file}: found format version {found}, expected at most {expected}; remedy: start the newer `fluxrig` that wrote it; nothing was changed"
     )]
     NewerFormat {
         /// The segment's file.
@@ -71,7 +87,7 @@ pub enum OpenError {
     },
     /// Segments without the key that opens them.
     #[error(
-        "{dir}/rack.key: absent although there are {segments} segments, expected the key that seals them; remedy: put the key file back, without it the journal cannot be read"
+        "{dir}/rack.key: absent although there are {segments} segments, expected the key that seals them; remedy: put the key file back from a copy; without it nothing of this journal can be read, and a rack can only begin anew in another data directory"
     )]
     KeyMissing {
         /// The directory.
@@ -80,7 +96,9 @@ pub enum OpenError {
         segments: usize,
     },
     /// A key file that is none.
-    #[error("{dir}/rack.key: {found} found, 32 bytes expected; remedy: put the right key file back")]
+    #[error(
+        "{dir}/rack.key: found {found}, expected 32 bytes; remedy: put the right key file back from a copy; without it nothing of this journal can be read"
+    )]
     KeyInvalid {
         /// The directory.
         dir: String,
@@ -88,7 +106,9 @@ pub enum OpenError {
         found: String,
     },
     /// Another key than the one that seals the segments.
-    #[error("{file}: sealed under the key {expected}, but rack.key is {found}; remedy: put the right key file back")]
+    #[error(
+        "{file}: found it sealed under key {expected}, but rack.key is key {found}; remedy: put the right key file back from a copy; should other segments fit rack.key, this file is not of this journal: take it away"
+    )]
     KeyWrong {
         /// The segment's file.
         file: String,
@@ -99,7 +119,7 @@ pub enum OpenError {
     },
     /// The directory cannot be written.
     #[error(
-        "{file}: the directory is read-only, expected to be able to {action}; remedy: mount it writable or give the process the right to write"
+        "{file}: the directory is read-only, expected to be able to {action}; remedy: mount it writable or give the process the right to write; `fluxrig journal verify` can look at it as it is"
     )]
     ReadOnly {
         /// The file concerned.
@@ -122,7 +142,9 @@ pub enum OpenError {
         source: io::Error,
     },
     /// The system refused.
-    #[error("{file}: the system failed to {action}; remedy: check the disk and the rights of the process")]
+    #[error(
+        "{file}: found the system failing to {action}, expected it to work; remedy: see the system's log about the disk, then try again; nothing was changed"
+    )]
     Io {
         /// The file concerned.
         file: String,
@@ -134,7 +156,7 @@ pub enum OpenError {
     },
     /// Something that was flushed is not there as it was written.
     #[error(
-        "{0}; remedy: run `fluxrig journal verify`, then put the file back from a copy, or give up what is behind the damage with `fluxrig journal repair`"
+        "{0}; remedy: put the file back from a copy, or give up what is behind the damage: `fluxrig journal verify` says what that is, `fluxrig journal repair` does it"
     )]
     Damaged(Damage),
     /// The one to whom groups are shown refused one.

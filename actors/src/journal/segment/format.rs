@@ -16,6 +16,7 @@ pub(super) const ALIGN_BYTES: u64 = 512;
 pub(super) const BODY_BYTES_MAX: usize = if cfg!(test) { 4 << 20 } else { 256 << 20 };
 
 pub(super) const SEGMENT_MAGIC: [u8; 8] = *b"FLUXJRNL";
+pub(super) const PREPARED_MAGIC: [u8; 8] = *b"FLUXNEXT";
 pub(super) const GROUP_MAGIC: [u8; 4] = *b"FLXG";
 
 /// Truncated BLAKE3 over header and tag of a group.
@@ -45,11 +46,22 @@ pub(super) struct SegmentHeader {
     pub(super) key: WrappedKey,
 }
 
+/// What stands in place of the header until a segment is begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PreparedHeader {
+    pub(super) rack: [u8; 16],
+    pub(super) id: SegmentId,
+    /// This epoch was durable when the file was prepared.
+    pub(super) epoch: u64,
+}
+
 /// Why a header is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum NoHeader {
     /// Nothing but zeros, or nothing at all.
     Blank,
+    /// The file was prepared and never begun.
+    Prepared(PreparedHeader),
     Newer(u32),
     /// A part of a header: the file was cut.
     Short(u64),
@@ -101,7 +113,8 @@ impl SegmentHeader {
         if (raw.len() as u64) < HEADER_BYTES {
             return Err(NoHeader::Short(raw.len() as u64));
         }
-        if raw[0..8] != SEGMENT_MAGIC {
+        let is_prepared = raw[0..8] == PREPARED_MAGIC;
+        if raw[0..8] != SEGMENT_MAGIC && !is_prepared {
             return bad(0, format!("`{}`", raw[0..8].escape_ascii()), "`FLUXJRNL`");
         }
         // Before anything else is looked at: only magic and version keep their place in every format.
@@ -112,19 +125,44 @@ impl SegmentHeader {
         if version != FORMAT_VERSION {
             return bad(8, format!("format version {version}"), "format version 1");
         }
-        let (stored, computed) = (u32_at(raw, 12), crc32c::crc32c(&raw[16..]));
+        let stored = u32_at(raw, 12);
+        let computed = if is_prepared { PreparedHeader::checksum(raw) } else { crc32c::crc32c(&raw[16..]) };
         if stored != computed {
             return bad(12, format!("a header with checksum {computed:08x}"), "the checksum it carries");
         }
+        let (rack, id) = (array_at(raw, 16), u32_at(raw, 32));
+        if is_prepared {
+            return Err(NoHeader::Prepared(PreparedHeader { rack, id, epoch: u64_at(raw, 40) }));
+        }
         Ok(SegmentHeader {
-            rack: array_at(raw, 16),
-            id: u32_at(raw, 32),
+            rack,
+            id,
             link: Link { segment: u32_at(raw, 36), offset: u64_at(raw, 40), epoch: u64_at(raw, 48) },
             oldest: u32_at(raw, 56),
             file_bytes: u64_at(raw, 64),
             key_id: array_at(raw, 80),
             key: WrappedKey { nonce: array_at(raw, 96), sealed: array_at(raw, 112), tag: array_at(raw, 144) },
         })
+    }
+}
+
+impl PreparedHeader {
+    // Over the magic too: a segment's header that was torn behind its magic must not make this one its own.
+    fn checksum(raw: &[u8]) -> u32 {
+        crc32c::crc32c_append(crc32c::crc32c(&raw[0..8]), &raw[16..])
+    }
+
+    /// All of it stands within the first sector, as the header that takes its place does.
+    pub(super) fn encode(&self, out: &mut [u8]) {
+        debug_assert_eq!(out.len() as u64, HEADER_BYTES);
+        out.fill(0);
+        out[0..8].copy_from_slice(&PREPARED_MAGIC);
+        out[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out[16..32].copy_from_slice(&self.rack);
+        out[32..36].copy_from_slice(&self.id.to_le_bytes());
+        out[40..48].copy_from_slice(&self.epoch.to_le_bytes());
+        let crc = Self::checksum(out);
+        out[12..16].copy_from_slice(&crc.to_le_bytes());
     }
 }
 

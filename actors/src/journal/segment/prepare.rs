@@ -5,7 +5,7 @@ use std::{
     io,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -15,7 +15,7 @@ use super::super::{
 };
 use super::{
     file::{name_of, spare_name_of, unfinished_name_of},
-    format::HEADER_BYTES,
+    format::{HEADER_BYTES, NoHeader, PreparedHeader, SegmentHeader},
 };
 
 // A writer that stands waiting gets what is zeroed so far at the end of a step.
@@ -23,7 +23,8 @@ const STEP_BYTES: u64 = 1 << 20;
 // Shorter segments would make the writer wait again too soon.
 const HURRIED_BYTES_MIN: u64 = 4 << 20;
 
-/// A file under its final name whose first places are zeros, durably: that is no segment yet.
+/// A file under its final name that begins with what stands in place of the header, and zeros where its first group
+/// will begin; both durably.
 pub(super) struct Prepared {
     pub(super) file: Arc<dyn DiskFile>,
     pub(super) bytes: u64,
@@ -65,59 +66,108 @@ impl Spare {
 
 enum Slot {
     Empty,
+    // Nothing may begin any more: the directory's lock is about to be given back.
+    Closed,
     Busy,
     Ready(SegmentId, Prepared),
 }
 
 struct Shared {
     slot: Mutex<Slot>,
+    // The newest segment that was taken. Whoever starts late must not touch its file.
+    taken: AtomicU32,
     changed: Condvar,
     is_hurried: AtomicBool,
 }
 
 /// Prepares one segment at a time.
-pub(super) struct Preparer {
+pub(super) struct Preparer(Starter);
+
+/// Begins to prepare, on whatever thread a flush returns.
+#[derive(Clone)]
+pub(super) struct Starter {
     disk: Arc<dyn Disk>,
     segment_bytes: u64,
+    rack: [u8; 16],
     spare: Arc<Spare>,
     shared: Arc<Shared>,
 }
 
 impl Preparer {
-    pub(super) fn new(disk: Arc<dyn Disk>, segment_bytes: u64, spare: Arc<Spare>) -> Preparer {
-        let shared =
-            Shared { slot: Mutex::new(Slot::Empty), changed: Condvar::new(), is_hurried: AtomicBool::new(false) };
-        Preparer { disk, segment_bytes, spare, shared: Arc::new(shared) }
+    pub(super) fn new(disk: Arc<dyn Disk>, segment_bytes: u64, rack: [u8; 16], spare: Arc<Spare>) -> Preparer {
+        let shared = Shared {
+            slot: Mutex::new(Slot::Empty),
+            taken: AtomicU32::new(0),
+            changed: Condvar::new(),
+            is_hurried: AtomicBool::new(false),
+        };
+        Preparer(Starter { disk, segment_bytes, rack, spare, shared: Arc::new(shared) })
     }
 
-    /// Takes over a zeroed file that an earlier process left.
+    pub(super) fn starter(&self) -> Starter {
+        self.0.clone()
+    }
+
+    /// Takes over a prepared file that an earlier process left.
     pub(super) fn adopt(&self, id: SegmentId, prepared: Prepared) {
-        *self.shared.lock() = Slot::Ready(id, prepared);
+        *self.0.shared.lock() = Slot::Ready(id, prepared);
     }
 
     /// Length of the segment that stands ready, if one does.
     pub(super) fn ready_bytes(&self) -> Option<u64> {
-        match &*self.shared.lock() {
+        match &*self.0.shared.lock() {
             Slot::Ready(_, prepared) => Some(prepared.bytes),
-            Slot::Empty | Slot::Busy => None,
+            Slot::Empty | Slot::Busy | Slot::Closed => None,
         }
     }
 
-    /// Begins to prepare segment `id`, unless one is there or under way.
-    pub(super) fn start(&self, id: SegmentId) {
+    /// As [`Starter::start`].
+    pub(super) fn start(&self, id: SegmentId, epoch: u64) {
+        self.0.start(id, epoch);
+    }
+
+    /// The prepared segment `id`; makes it now when it is not there, and has it say that `epoch` is durable.
+    pub(super) fn take(&self, id: SegmentId, epoch: u64) -> io::Result<Prepared> {
+        match self.wait(Slot::Empty, id) {
+            Slot::Ready(ready, prepared) if ready == id => Ok(prepared),
+            // A caller gets here that fills a segment before anything in it is flushed, or that skipped an id; the file
+            // which that left is blank and goes at the next start.
+            _ => {
+                let header = PreparedHeader { rack: self.0.rack, id, epoch };
+                make(&*self.0.disk, &header, self.0.segment_bytes, &self.0.spare, &AtomicBool::new(true))
+            }
+        }
+    }
+
+    // What the slot holds once no work is under way; hurries the work. Nobody starts `taken` from here on.
+    fn wait(&self, then: Slot, taken: SegmentId) -> Slot {
+        let shared = &self.0.shared;
+        shared.is_hurried.store(true, Ordering::Release);
+        let mut slot = shared.lock();
+        while matches!(*slot, Slot::Busy) {
+            slot = shared.changed.wait(slot).unwrap_or_else(PoisonError::into_inner);
+        }
+        shared.taken.fetch_max(taken, Ordering::AcqRel);
+        std::mem::replace(&mut *slot, then)
+    }
+}
+
+impl Starter {
+    /// Begins to prepare segment `id`, unless one is there or under way. Its file says that `epoch` is durable.
+    pub(super) fn start(&self, id: SegmentId, epoch: u64) {
         let mut slot = self.shared.lock();
-        if !matches!(*slot, Slot::Empty) {
+        if !matches!(*slot, Slot::Empty) || self.shared.taken.load(Ordering::Acquire) >= id {
             return;
         }
         *slot = Slot::Busy;
         drop(slot);
         self.shared.is_hurried.store(false, Ordering::Release);
         let (disk, segment_bytes, shared) = (self.disk.clone(), self.segment_bytes, self.shared.clone());
-        let spare = self.spare.clone();
+        let (spare, header) = (self.spare.clone(), PreparedHeader { rack: self.rack, id, epoch });
         let work = move || {
             // Should the work panic, whoever waits must not wait for ever.
             let mut done = Done { shared: &shared, slot: Some(Slot::Empty) };
-            match make(&*disk, id, segment_bytes, &spare, &shared.is_hurried) {
+            match make(&*disk, &header, segment_bytes, &spare, &shared.is_hurried) {
                 Ok(prepared) => done.slot = Some(Slot::Ready(id, prepared)),
                 // The writer tries again by itself when it needs the segment, and reports what it meets.
                 Err(error) => tracing::warn!(segment = id, %error, "next journal segment not prepared"),
@@ -128,31 +178,12 @@ impl Preparer {
             *self.shared.lock() = Slot::Empty;
         }
     }
-
-    /// The prepared segment `id`; makes it now when it is not there.
-    pub(super) fn take(&self, id: SegmentId) -> io::Result<Prepared> {
-        match self.wait() {
-            Slot::Ready(ready, prepared) if ready == id => Ok(prepared),
-            // Only a caller that skipped an id gets here; the file it left is blank and goes at the next start.
-            _ => make(&*self.disk, id, self.segment_bytes, &self.spare, &AtomicBool::new(true)),
-        }
-    }
-
-    // What the slot holds once no work is under way; hurries the work.
-    fn wait(&self) -> Slot {
-        self.shared.is_hurried.store(true, Ordering::Release);
-        let mut slot = self.shared.lock();
-        while matches!(*slot, Slot::Busy) {
-            slot = self.shared.changed.wait(slot).unwrap_or_else(PoisonError::into_inner);
-        }
-        std::mem::replace(&mut *slot, Slot::Empty)
-    }
 }
 
 impl Drop for Preparer {
     // The directory's lock is given back after this: no thread of ours may still write there then.
     fn drop(&mut self) {
-        drop(self.wait());
+        drop(self.wait(Slot::Closed, SegmentId::MAX));
     }
 }
 
@@ -176,16 +207,24 @@ impl Drop for Done<'_> {
     }
 }
 
-fn make(disk: &dyn Disk, id: SegmentId, bytes: u64, spare: &Spare, is_hurried: &AtomicBool) -> io::Result<Prepared> {
-    let (name, unfinished) = (name_of(id), unfinished_name_of(id));
+fn make(
+    disk: &dyn Disk,
+    header: &PreparedHeader,
+    bytes: u64,
+    spare: &Spare,
+    is_hurried: &AtomicBool,
+) -> io::Result<Prepared> {
+    let (name, unfinished) = (name_of(header.id), unfinished_name_of(header.id));
     // What an earlier attempt left. A segment that is not blank stays, for safety, and makes this one fail.
     remove_if_there(disk, &unfinished)?;
     if is_blank(disk, &name)? {
         remove_if_there(disk, &name)?;
     }
     if let Some((older, bytes)) = spare.take() {
-        match reuse(disk, &spare_name_of(older), &name, bytes) {
-            Err(error) => tracing::warn!(segment = id, %error, "file of a deleted journal segment not used again"),
+        match reuse(disk, &spare_name_of(older), header, bytes) {
+            Err(error) => {
+                tracing::warn!(segment = header.id, %error, "file of a deleted journal segment not used again");
+            }
             reused => return reused,
         }
         remove_if_there(disk, &name)?;
@@ -193,7 +232,7 @@ fn make(disk: &dyn Disk, id: SegmentId, bytes: u64, spare: &Spare, is_hurried: &
     let file = disk.create_new(&unfinished)?;
     // It gets its name only when its zeros are durable: a flush that failed once cannot be made good by another, so
     // the next process must not take over a file whose flush may have failed.
-    let made = fill(&*file, bytes, is_hurried).and_then(|bytes| {
+    let made = fill(&*file, header, bytes, is_hurried).and_then(|bytes| {
         disk.rename(&unfinished, &name)?;
         disk.sync_dir()?;
         Ok(bytes)
@@ -205,10 +244,15 @@ fn make(disk: &dyn Disk, id: SegmentId, bytes: u64, spare: &Spare, is_hurried: &
     Ok(Prepared { file, bytes: made? })
 }
 
-fn reuse(disk: &dyn Disk, spare: &str, name: &str, bytes: u64) -> io::Result<Prepared> {
-    disk.rename(spare, name)?;
+fn reuse(disk: &dyn Disk, spare: &str, header: &PreparedHeader, bytes: u64) -> io::Result<Prepared> {
+    let file = disk.open(spare)?;
+    let mut head = vec![0; HEADER_BYTES as usize];
+    header.encode(&mut head);
+    file.write_at(&head, 0)?;
+    file.sync_data()?;
+    disk.rename(spare, &name_of(header.id))?;
     disk.sync_dir()?;
-    Ok(Prepared { file: disk.open(name)?, bytes })
+    Ok(Prepared { file, bytes })
 }
 
 fn remove_if_there(disk: &dyn Disk, name: &str) -> io::Result<()> {
@@ -218,14 +262,18 @@ fn remove_if_there(disk: &dyn Disk, name: &str) -> io::Result<()> {
     }
 }
 
-fn fill(file: &dyn DiskFile, bytes: u64, is_hurried: &AtomicBool) -> io::Result<u64> {
-    let zeros = vec![0; STEP_BYTES.min(bytes) as usize];
+fn fill(file: &dyn DiskFile, header: &PreparedHeader, bytes: u64, is_hurried: &AtomicBool) -> io::Result<u64> {
+    let mut zeros = vec![0; STEP_BYTES.min(bytes).max(HEADER_BYTES) as usize];
+    header.encode(&mut zeros[..HEADER_BYTES as usize]);
     let mut filled = 0;
     while filled < bytes && !(filled >= HURRIED_BYTES_MIN && is_hurried.load(Ordering::Acquire)) {
         let step = STEP_BYTES.min(bytes - filled);
         file.write_at(&zeros[..step as usize], filled)?;
         // Step by step, so that the flush of a group never queues behind a whole segment of zeros.
         file.sync_data()?;
+        if filled == 0 {
+            zeros[..HEADER_BYTES as usize].fill(0);
+        }
         filled += step;
     }
     Ok(filled)
@@ -235,6 +283,9 @@ fn is_blank(disk: &dyn Disk, name: &str) -> io::Result<bool> {
     match disk.open(name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(error),
-        Ok(file) => Ok(read_up_to(&*file, HEADER_BYTES)?.iter().all(|byte| *byte == 0)),
+        Ok(file) => {
+            let header = SegmentHeader::decode(&read_up_to(&*file, HEADER_BYTES)?);
+            Ok(matches!(header, Err(NoHeader::Blank | NoHeader::Prepared(_))))
+        }
     }
 }

@@ -17,6 +17,7 @@ use super::super::{
 use super::{
     OpenError, OpenOptions, SEGMENT_BYTES_MIN, SegmentStorage, Shared,
     file::name_of,
+    owner::{check_is_journal, leave_name},
     prepare::{Prepared, Preparer, Spare},
     survey::{Found, Listing, Survey, list, load_key},
 };
@@ -98,18 +99,24 @@ pub fn open(
         let expected = "at least 65536";
         return Err(OpenError::Option { option: "segment_bytes", found: options.segment_bytes, expected });
     }
+    // Before the lock, which is a file too.
+    check_is_journal(&*disk, &list(&*disk)?)?;
     let lock = lock::acquire(&*disk, &options.holder)
         .map_err(|error| OpenError::io(lock::LOCK_FILE, "take the lock", error))?
         .map_err(|holder| OpenError::Locked { dir: disk.label(), holder })?;
     let listing = list(&*disk)?;
     let key = match load_key(&*disk)? {
         Some(key) => key,
-        None if listing.segments.is_empty() => {
+        None if listing.segments.is_empty() && listing.quarantined.is_empty() => {
             RackKey::create(&*disk).map_err(|error| OpenError::io(KEY_FILE, "make the key", error))?
         }
-        None => return Err(OpenError::KeyMissing { dir: disk.label(), segments: listing.segments.len() }),
+        None => {
+            let segments = listing.segments.len() + listing.quarantined.len();
+            return Err(OpenError::KeyMissing { dir: disk.label(), segments });
+        }
     };
-    let mut survey = Survey { disk: &disk, rack: options.rack, key: &key, listing: &listing };
+    let mut survey =
+        Survey { disk: &disk, rack: options.rack, rack_name: &options.rack_name, key: &key, listing: &listing };
     let found = survey.run(visit)?;
     let ready = Ready { lock, key, listing };
     finish(disk, options, ready, found)
@@ -130,8 +137,9 @@ fn finish(
     let Ready { lock, key, listing } = ready;
     let Found { recovery, base, readable, mut blank } = found;
     let newest = listing.segments.iter().chain(&listing.quarantined).copied().max().unwrap_or(0);
+    leave_name(&*disk, &options.rack_name);
     let spare = Arc::new(Spare::default());
-    let preparer = Preparer::new(disk.clone(), options.segment_bytes, spare.clone());
+    let preparer = Preparer::new(disk.clone(), options.segment_bytes, options.rack, spare.clone());
     // The newest file, if blank, was prepared for the next segment; nothing was ever sealed under its number.
     let mut next = newest + 1;
     if blank.first() == Some(&newest) && newest > 0 {
@@ -147,7 +155,7 @@ fn finish(
             blank.remove(0);
         }
     }
-    for name in blank.iter().map(|id| name_of(*id)).chain(listing.unused.iter().cloned()) {
+    for name in blank.iter().map(|id| name_of(*id)).chain(listing.unfinished.iter().cloned()) {
         disk.remove(&name).map_err(|error| OpenError::io(&name, "remove a blank segment", error))?;
     }
     let mut files = BTreeMap::new();
@@ -157,7 +165,7 @@ fn finish(
         files.insert(*id, len.map_err(|error| OpenError::io(&name, "measure a segment", error))?);
     }
     // Begun now, so that the first append finds it.
-    preparer.start(next);
+    preparer.start(next, recovery.proven_epoch);
     let shared = Shared {
         disk: disk.clone(),
         readable: RwLock::new(readable),
@@ -173,6 +181,7 @@ fn finish(
         shared: Arc::new(shared),
         preparer,
         writing: None,
+        is_next_begun: true,
         next,
         base,
         above: VecDeque::new(),

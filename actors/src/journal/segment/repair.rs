@@ -12,8 +12,9 @@ use super::{
     Damage, OpenError, RecoveredGroup, Recovery,
     file::{QUARANTINE_SUFFIX, describe, name_of},
     format::{HEADER_BYTES, NoHeader},
+    owner::check_is_journal,
     scan::{Before, Stop, behind, scan},
-    survey::{Survey, list, load_key},
+    survey::{Listing, Survey, list, load_key},
 };
 
 /// What [`verify`] found.
@@ -25,6 +26,21 @@ pub struct Report {
     pub damages: Vec<Damage>,
     /// What opening would recover, or the damage that keeps it from opening.
     pub outcome: Option<Result<Recovery, OpenError>>,
+    /// What giving up behind that damage would come to.
+    pub given_up: Option<GivenUp>,
+}
+
+/// What is left of a journal when what is behind its damage is given up.
+#[derive(Debug)]
+pub struct GivenUp {
+    /// Where giving up has to begin, so that what is left opens: with the damaged segment, or an older one.
+    pub from: SegmentId,
+    /// Files that [`quarantine`] would put aside.
+    pub aside: Vec<String>,
+    /// The last epoch that any file still shows or names, as far as it can be read; what lies between is lost.
+    pub last_epoch_seen: u64,
+    /// What opening would recover then, or why it would still not open.
+    pub left: Result<Recovery, OpenError>,
 }
 
 /// One segment file as it stands by itself.
@@ -34,6 +50,8 @@ pub struct SegmentReport {
     pub file: String,
     /// Its length, in bytes.
     pub bytes: u64,
+    /// The epoch that its header says was durable before; 0 for none.
+    pub claims: u64,
     /// Whole groups in front.
     pub groups: u64,
     /// Epoch of the first and of the last of them.
@@ -47,6 +65,13 @@ pub struct SegmentReport {
 /// # Errors
 /// When the journal is in use, the key is missing, or the system refuses.
 pub fn verify(disk: &Arc<dyn Disk>, rack: [u8; 16], holder: &Holder) -> Result<Report, OpenError> {
+    let empty = || Report { outcome: Some(Ok(Recovery::default())), ..Report::default() };
+    let seen = list(&**disk)?;
+    check_is_journal(&**disk, &seen)?;
+    // Nothing was ever written, so there is nothing to lock either.
+    if !seen.has_key && seen.segments.is_empty() && seen.quarantined.is_empty() {
+        return Ok(empty());
+    }
     // On a read-only file system nobody can be writing either, so a copy mounted that way can be looked at.
     let _lock = match locked(&**disk, holder) {
         Err(OpenError::ReadOnly { .. }) => None,
@@ -54,17 +79,21 @@ pub fn verify(disk: &Arc<dyn Disk>, rack: [u8; 16], holder: &Holder) -> Result<R
     };
     let listing = list(&**disk)?;
     let Some(key) = load_key(&**disk)? else {
-        if listing.segments.is_empty() {
-            return Ok(Report { outcome: Some(Ok(Recovery::default())), ..Report::default() });
-        }
-        return Err(OpenError::KeyMissing { dir: disk.label(), segments: listing.segments.len() });
+        let segments = listing.segments.len() + listing.quarantined.len();
+        return Err(OpenError::KeyMissing { dir: disk.label(), segments });
     };
-    let mut survey = Survey { disk, rack, key: &key, listing: &listing };
+    let mut survey = Survey { disk, rack, rack_name: "", key: &key, listing: &listing };
     let outcome = survey.run(&mut |_: RecoveredGroup| Ok(())).map(|found| found.recovery);
-    let mut report = Report { outcome: Some(outcome), ..Report::default() };
+    let mut report = empty();
     for id in &listing.segments {
         survey.inspect(*id, &mut report)?;
     }
+    if let Err(OpenError::Damaged(damage)) = &outcome {
+        let seen = |segment: &SegmentReport| segment.epochs.map_or(0, |(_, last)| last).max(segment.claims);
+        let last_epoch_seen = report.segments.iter().map(seen).max().unwrap_or(0);
+        report.given_up = Some(survey.without(damage.segment, last_epoch_seen));
+    }
+    report.outcome = Some(outcome);
     Ok(report)
 }
 
@@ -76,15 +105,21 @@ pub fn verify(disk: &Arc<dyn Disk>, rack: [u8; 16], holder: &Holder) -> Result<R
 pub fn quarantine(disk: &Arc<dyn Disk>, from: SegmentId, holder: &Holder) -> Result<Vec<String>, OpenError> {
     let _lock = locked(&**disk, holder)?;
     let mut renamed = Vec::new();
-    // From the youngest down: whenever this is cut short, no younger segment stands without the one before it.
-    for id in list(&**disk)?.segments.iter().rev().filter(|id| **id >= from) {
-        let name = name_of(*id);
+    let listing = list(&**disk)?;
+    for name in aside_of(&listing, from) {
         let aside = format!("{name}{QUARANTINE_SUFFIX}");
         disk.rename(&name, &aside).map_err(|error| OpenError::io(&name, "rename a segment", error))?;
         renamed.push(aside);
     }
     disk.sync_dir().map_err(|error| OpenError::io(".", "flush the directory", error))?;
     Ok(renamed)
+}
+
+// From the youngest down: whenever this is cut short, no younger segment stands without the one before it. What was
+// being prepared is younger than all.
+fn aside_of(listing: &Listing, from: SegmentId) -> Vec<String> {
+    let segments = listing.segments.iter().rev().filter(|id| **id >= from).map(|id| name_of(*id));
+    listing.unfinished.iter().cloned().chain(segments).collect()
 }
 
 fn locked(disk: &dyn Disk, holder: &Holder) -> Result<lock::DirLock, OpenError> {
@@ -94,6 +129,23 @@ fn locked(disk: &dyn Disk, holder: &Holder) -> Result<lock::DirLock, OpenError> 
 }
 
 impl Survey<'_> {
+    // Reads again as if a segment and every younger one were put aside, and more of them while that shows more damage.
+    fn without(&self, mut from: SegmentId, last_epoch_seen: u64) -> GivenUp {
+        loop {
+            let (segments, given_up): (Vec<_>, Vec<_>) = self.listing.segments.iter().partition(|id| **id < from);
+            let quarantined = self.listing.quarantined.iter().copied().chain(given_up).collect();
+            let listing = Listing { segments, quarantined, ..Listing::default() };
+            let left = Survey { listing: &listing, ..*self }.run(&mut |_: RecoveredGroup| Ok(()));
+            match left {
+                Err(OpenError::Damaged(damage)) if damage.segment < from => from = damage.segment,
+                left => {
+                    let aside = aside_of(self.listing, from);
+                    return GivenUp { from, aside, last_epoch_seen, left: left.map(|found| found.recovery) };
+                }
+            }
+        }
+    }
+
     fn inspect(&self, id: SegmentId, report: &mut Report) -> Result<(), OpenError> {
         let name = name_of(id);
         let io = |error| OpenError::io(&name, "read a segment", error);
@@ -110,6 +162,7 @@ impl Survey<'_> {
                 let scan = scan(&mut raw, id, &segment.file.key, before);
                 let behind = behind(&raw, id, scan.end);
                 found.groups = scan.groups.len() as u64;
+                found.claims = before.epoch;
                 found.groups_behind = behind.groups;
                 let epochs = scan.groups.first().zip(scan.groups.last());
                 found.epochs = epochs.map(|(first, last)| (first.header.epoch, last.header.epoch));
@@ -125,8 +178,14 @@ impl Survey<'_> {
             Ok(Err(no_header)) => {
                 let behind = behind(&raw, id, HEADER_BYTES);
                 found.groups_behind = behind.groups;
+                if let NoHeader::Prepared(header) = &no_header {
+                    found.claims = header.epoch;
+                }
                 match no_header {
-                    NoHeader::Blank if behind.bytes == 0 => {}
+                    NoHeader::Blank | NoHeader::Prepared(_) if behind.bytes == 0 => {}
+                    NoHeader::Prepared(_) => {
+                        damage(0, "no header, but something behind it".to_owned(), "a segment header", 0);
+                    }
                     NoHeader::Blank => damage(0, "a header of zeros".to_owned(), "a segment header", 0),
                     NoHeader::Newer(version) => {
                         damage(8, format!("format version {version}"), "a version this code reads", 0);
@@ -137,8 +196,16 @@ impl Survey<'_> {
             }
             // A file that was cut, or another rack's or key's: part of the report, not the end of it.
             Err(OpenError::Damaged(cut)) => report.damages.push(cut),
-            Err(error @ (OpenError::ForeignRack { .. } | OpenError::KeyWrong { .. })) => {
-                damage(0, error.to_string(), "a segment of this journal", 0);
+            Err(OpenError::ForeignRack { found, expected, .. }) => {
+                damage(16, format!("a segment of rack {found}"), &format!("one of rack {expected}"), 0);
+            }
+            Err(OpenError::KeyWrong { found, expected, .. }) => {
+                damage(
+                    80,
+                    format!("a segment sealed under key {expected}"),
+                    &format!("one under rack.key, {found}"),
+                    0,
+                );
             }
             Err(error) => return Err(error),
         }

@@ -19,7 +19,8 @@ use super::super::{
 use super::{
     Damage, Link, OpenError, Point, RecoveredGroup, Recovery, SegmentFile, Torn, Unused,
     file::{QUARANTINE_SUFFIX, SPARE_SUFFIX, UNFINISHED_SUFFIX, describe, id_of, name_of},
-    format::{FORMAT_VERSION, HEADER_BYTES, Hash, NoHeader, SegmentHeader, group_bytes},
+    format::{FORMAT_VERSION, HEADER_BYTES, Hash, NoHeader, PreparedHeader, SegmentHeader, group_bytes},
+    owner::{called, is_of_nobody},
     scan::{Before, Behind, Parsed, Scan, Stop, behind, scan},
 };
 
@@ -28,8 +29,11 @@ use super::{
 pub(super) struct Listing {
     pub(super) segments: Vec<SegmentId>,
     pub(super) quarantined: Vec<SegmentId>,
-    // Files without a number that counts: half made, or kept for reuse.
-    pub(super) unused: Vec<String>,
+    // Without a number that counts: being made, or kept for a segment to come.
+    pub(super) unfinished: Vec<String>,
+    pub(super) has_key: bool,
+    // A file that is none of ours.
+    pub(super) stranger: Option<String>,
 }
 
 pub(super) fn list(disk: &dyn Disk) -> Result<Listing, OpenError> {
@@ -41,7 +45,11 @@ pub(super) fn list(disk: &dyn Disk) -> Result<Listing, OpenError> {
         } else if let Some(id) = name.strip_suffix(QUARANTINE_SUFFIX).and_then(id_of) {
             listing.quarantined.push(id);
         } else if name.ends_with(UNFINISHED_SUFFIX) || name.ends_with(SPARE_SUFFIX) {
-            listing.unused.push(name);
+            listing.unfinished.push(name);
+        } else if name == KEY_FILE {
+            listing.has_key = true;
+        } else if !is_of_nobody(&name) && !name.ends_with(QUARANTINE_SUFFIX) {
+            listing.stranger = Some(name);
         }
     }
     listing.segments.sort_unstable();
@@ -68,6 +76,7 @@ pub(super) struct Found {
 pub(super) struct Survey<'a> {
     pub(super) disk: &'a Arc<dyn Disk>,
     pub(super) rack: [u8; 16],
+    pub(super) rack_name: &'a str,
     pub(super) key: &'a RackKey,
     pub(super) listing: &'a Listing,
 }
@@ -98,28 +107,46 @@ impl Survey<'_> {
     pub(super) fn run(&mut self, visit: Visit<'_>) -> Result<Found, OpenError> {
         let mut unused = Vec::new();
         let mut blank = Vec::new();
-        let mut claim = Claim::default();
+        let mut claim = Claim::new(self.listing);
         let mut header_claim = 0;
         let mut torn = None;
         let mut head = None;
+        for name in &self.listing.unfinished {
+            let raw = read_up_to(&*self.file(name)?, HEADER_BYTES);
+            let raw = raw.map_err(|error| OpenError::io(name, "read a segment that was being prepared", error))?;
+            if let Err(NoHeader::Prepared(header)) = SegmentHeader::decode(&raw) {
+                self.check_rack(name, header.rack)?;
+                claim.add(header.epoch, name, header.id);
+            }
+        }
         for id in self.listing.segments.iter().rev() {
             match self.examine(*id)? {
                 Examined::Head(found) => {
                     head = Some(*found);
                     break;
                 }
-                Examined::Unborn { behind, header_epoch, why } => {
+                Examined::Unborn { behind, header_epoch, offset, why } => {
                     let file = name_of(*id);
-                    claim.add(behind.claim, &file, HEADER_BYTES);
-                    claim.add(header_epoch, &file, 0);
+                    // Its groups speak for those that are missing in front of them, its header for the files before.
+                    claim.add(behind.claim, &file, *id + 1);
+                    claim.add(header_epoch, &file, *id);
+                    claim.suspects.push((*id, offset, why.clone()));
                     header_claim = header_claim.max(header_epoch);
                     if behind.bytes > 0 {
                         torn = Some(Torn { file: file.clone(), offset: HEADER_BYTES, bytes: behind.bytes, why });
                     }
                     unused.push(Unused { file, why: "its first group is not whole" });
                 }
-                Examined::Blank => {
-                    unused.push(Unused { file: name_of(*id), why: "prepared, never begun" });
+                Examined::Blank(prepared) => {
+                    let file = name_of(*id);
+                    match prepared {
+                        Some(header) => claim.add(header.epoch, &file, *id),
+                        None => {
+                            claim.suspects.push((*id, 0, "nothing but zeros".to_owned()));
+                            claim.zeros = Some(*id);
+                        }
+                    }
+                    unused.push(Unused { file, why: "prepared, never begun" });
                     blank.push(*id);
                 }
             }
@@ -132,11 +159,12 @@ impl Survey<'_> {
             head.scan.groups.retain(|group| group.header.epoch <= header_claim.max(first));
         }
         let Some(head) = head else {
-            claim.check(0)?;
+            claim.check(None)?;
+            claim.check_zeros()?;
             let recovery = Recovery { torn, unused, ..Recovery::default() };
             return Ok(Found { recovery, base: Point::default(), readable: BTreeMap::new(), blank });
         };
-        self.check_head(&head, &mut claim)?;
+        self.check_head(&head, &claim)?;
         let last = head.scan.groups.last().expect("a head has a first group");
         let oldest = last.header.oldest;
         let claimed = head.segment.header.link.epoch.max(last.header.flushed).max(header_claim);
@@ -185,18 +213,17 @@ impl Survey<'_> {
             Err(no_header) => {
                 let raw = read_all(&name, &*file)?;
                 let behind = behind(&raw, id, HEADER_BYTES);
+                let unborn = |behind, header_epoch, offset, why| Examined::Unborn { behind, header_epoch, offset, why };
                 return Ok(match no_header {
-                    NoHeader::Bad { found, expected, .. } => {
-                        let why = format!("found {found}, expected {expected}");
-                        // Even a header alone is something that was torn.
-                        Examined::Unborn {
-                            behind: Behind { bytes: behind.bytes.max(1), ..behind },
-                            header_epoch: 0,
-                            why,
-                        }
+                    // Even a header alone is something that was torn.
+                    NoHeader::Bad { offset, found, expected } => {
+                        let behind = Behind { bytes: behind.bytes.max(1), ..behind };
+                        unborn(behind, 0, offset, format!("{found} in place of {expected}"))
                     }
-                    _ if behind.bytes == 0 => Examined::Blank,
-                    _ => Examined::Unborn { behind, header_epoch: 0, why: "no header".to_owned() },
+                    NoHeader::Prepared(header) if behind.bytes == 0 => Examined::Blank(Some(header)),
+                    NoHeader::Prepared(header) => unborn(behind, header.epoch, 0, "no header".to_owned()),
+                    _ if behind.bytes == 0 => Examined::Blank(None),
+                    _ => unborn(behind, 0, 0, "no header".to_owned()),
                 });
             }
         };
@@ -211,13 +238,14 @@ impl Survey<'_> {
                     return Err(damage(&name, id, HEADER_BYTES, found, expected, link.epoch));
                 }
             };
-            return Ok(Examined::Unborn { behind: behind(&raw, id, HEADER_BYTES), header_epoch: link.epoch, why });
+            let (behind, offset) = (behind(&raw, id, HEADER_BYTES), HEADER_BYTES);
+            return Ok(Examined::Unborn { behind, header_epoch: link.epoch, offset, why });
         }
         let behind = behind(&raw, id, scan.end);
         Ok(Examined::Head(Box::new(Head { segment, raw, scan, behind })))
     }
 
-    fn check_head(&self, head: &Head, claim: &mut Claim) -> Result<(), OpenError> {
+    fn check_head(&self, head: &Head, claim: &Claim<'_>) -> Result<(), OpenError> {
         let Segment { header, file } = &head.segment;
         let last_epoch = head.scan.groups.last().map_or(header.link.epoch, |group| group.header.epoch);
         match &head.scan.stop {
@@ -229,7 +257,9 @@ impl Survey<'_> {
                     format!("a whole group, since a later one says that epoch {} was durable", head.behind.claim);
                 Err(damage(&file.name, header.id, head.scan.end, describe(no_group), expected, last_epoch))
             }
-            Stop::Hole(_) => claim.check(last_epoch),
+            Stop::Hole(no_group) => {
+                claim.check(Some(Whole { id: header.id, offset: head.scan.end, found: describe(no_group), last_epoch }))
+            }
         }
     }
 
@@ -256,6 +286,7 @@ impl Survey<'_> {
                 }
                 Err(NoHeader::Short(bytes)) => return Err(cut(&name, link.segment, bytes, HEADER_BYTES)),
                 Err(NoHeader::Blank) => return missing("a header of zeros"),
+                Err(NoHeader::Prepared(_)) => return missing("a segment that was prepared and not begun"),
                 Err(NoHeader::Bad { offset, found, expected }) => {
                     return Err(damage(&name, link.segment, offset, found, expected.to_owned(), 0));
                 }
@@ -311,6 +342,15 @@ impl Survey<'_> {
         Ok(before)
     }
 
+    fn check_rack(&self, name: &str, rack: [u8; 16]) -> Result<(), OpenError> {
+        if rack == self.rack {
+            return Ok(());
+        }
+        let called = |rack| called(&**self.disk, rack, self.rack_name);
+        let (found, expected) = (called(rack), called(self.rack));
+        Err(OpenError::ForeignRack { dir: self.disk.label(), file: name.to_owned(), found, expected })
+    }
+
     fn file(&self, name: &str) -> Result<Arc<dyn DiskFile>, OpenError> {
         self.disk.open(name).map_err(|error| OpenError::io(name, "open a segment", error))
     }
@@ -326,11 +366,14 @@ impl Survey<'_> {
         let file_len = file.len().map_err(|error| OpenError::io(&name, "measure a segment", error))?;
         let header = match SegmentHeader::decode(&raw) {
             Ok(header) => header,
-            Err(no_header) => return Ok(Err(no_header)),
+            Err(no_header) => {
+                if let NoHeader::Prepared(header) = &no_header {
+                    self.check_rack(&name, header.rack)?;
+                }
+                return Ok(Err(no_header));
+            }
         };
-        if header.rack != self.rack {
-            return Err(OpenError::ForeignRack { file: name, found: hex(&header.rack), expected: hex(&self.rack) });
-        }
+        self.check_rack(&name, header.rack)?;
         if header.key_id != self.key.id() {
             let (found, expected) = (hex(&self.key.id()), hex(&header.key_id));
             return Err(OpenError::KeyWrong { file: name, found, expected });
@@ -353,32 +396,79 @@ impl Survey<'_> {
 
 enum Examined {
     Head(Box<Head>),
-    Unborn { behind: Behind, header_epoch: u64, why: String },
-    Blank,
+    Unborn { behind: Behind, header_epoch: u64, offset: u64, why: String },
+    Blank(Option<PreparedHeader>),
 }
 
-/// The largest epoch that something outside the chain says was durable.
-#[derive(Default)]
-struct Claim {
+/// Where the whole groups of the head end.
+struct Whole {
+    id: SegmentId,
+    offset: u64,
+    found: String,
+    last_epoch: u64,
+}
+
+/// The largest epoch that something outside the chain says was durable, and who may have held it.
+struct Claim<'a> {
+    listing: &'a Listing,
     epoch: u64,
     file: String,
-    offset: u64,
+    // The segments before this one may have held that epoch.
+    before: SegmentId,
+    // Files without a whole first group, from the newest to the oldest, and what stands where in them.
+    suspects: Vec<(SegmentId, u64, String)>,
+    // The oldest of them that is all zeros.
+    zeros: Option<SegmentId>,
 }
 
-impl Claim {
-    fn add(&mut self, epoch: u64, file: &str, offset: u64) {
+impl Claim<'_> {
+    fn new(listing: &Listing) -> Claim<'_> {
+        Claim { listing, epoch: 0, file: String::new(), before: 0, suspects: Vec::new(), zeros: None }
+    }
+
+    fn add(&mut self, epoch: u64, file: &str, before: SegmentId) {
         if epoch > self.epoch {
-            *self = Claim { epoch, file: file.to_owned(), offset };
+            (self.epoch, self.file, self.before) = (epoch, file.to_owned(), before);
         }
     }
 
-    fn check(&self, last_epoch: u64) -> Result<(), OpenError> {
+    fn check(&self, head: Option<Whole>) -> Result<(), OpenError> {
+        let last_epoch = head.as_ref().map_or(0, |head| head.last_epoch);
         if self.epoch <= last_epoch {
             return Ok(());
         }
-        let found = format!("no whole group above epoch {last_epoch}");
-        let expected = format!("epoch {}, which this file says was durable", self.epoch);
-        Err(damage(&self.file, id_of(&self.file).unwrap_or(0), self.offset, found, expected, last_epoch))
+        let expected = format!("groups up to epoch {}, which {} says were flushed", self.epoch, self.file);
+        let first = head.as_ref().map_or(1, |head| head.id + 1);
+        if let Some((id, offset, found)) = (first..self.before).find_map(|id| self.suspect(id)) {
+            return Err(damage(&name_of(id), id, offset, found, expected, last_epoch));
+        }
+        match head {
+            // What is whole of that segment stays when the next one, which says that more was, is given up.
+            Some(Whole { id, offset, found, .. }) => {
+                let expected = format!("more {expected}");
+                let file = name_of(id);
+                Err(OpenError::Damaged(Damage { file, segment: self.before, offset, found, expected, last_epoch }))
+            }
+            None => Err(damage(&self.file, id_of(&self.file).unwrap_or(1), 0, "no group".to_owned(), expected, 0)),
+        }
+    }
+
+    // Zeros say nothing, and who has lost all in front of them and what stood there is not to begin anew.
+    fn check_zeros(&self) -> Result<(), OpenError> {
+        let Some(id) = self.zeros.filter(|id| *id > 1 && self.listing.quarantined.is_empty()) else { return Ok(()) };
+        if self.listing.segments.first() != Some(&id) {
+            return Ok(());
+        }
+        let expected = format!("the segments before {}, or word that there were none", name_of(id));
+        Err(damage(&name_of(id - 1), id - 1, 0, "no file".to_owned(), expected, 0))
+    }
+
+    fn suspect(&self, id: SegmentId) -> Option<(SegmentId, u64, String)> {
+        let is_quarantined = self.listing.quarantined.contains(&id);
+        if !self.listing.segments.contains(&id) {
+            return Some((id, 0, if is_quarantined { "it was put in quarantine" } else { "no file" }.to_owned()));
+        }
+        self.suspects.iter().find(|(suspect, ..)| *suspect == id).cloned()
     }
 }
 

@@ -3,11 +3,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fluxrig_actors::clock::{Machine, World};
+use fluxrig_actors::clock::{Machine, World, utc};
 use fluxrig_actors::protocol::{Map, SmolStr};
 use fluxrig_gears::iso8583::Spec;
-
-use super::time;
 
 /// Trace numbers have six digits; 0 is none.
 const STANS: u32 = 999_999;
@@ -46,7 +44,7 @@ impl Run {
                 break;
             }
         }
-        let now = time::written(self.world.wall_ns());
+        let now = utc(self.world.wall_ns());
         let digits =
             |range: std::ops::Range<usize>| now[range].chars().filter(char::is_ascii_digit).collect::<String>();
         let number = self.count.fetch_add(1, Ordering::Relaxed);

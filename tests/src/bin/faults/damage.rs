@@ -62,12 +62,9 @@ pub(crate) fn run(ask: &Ask, rounds: u64, chance: &mut Chance, report: &mut Repo
     }
     let ok = run.counts.ran * run.filled.lines() - run.counts.missing;
     report.tally(Tally { ok, ..Tally::default() });
-    let Counts { refused, harmless, cut, unseen, verified, started, ran, missing } = run.counts;
+    let Counts { refused, harmless, cut, verified, started, ran, missing } = run.counts;
     report.note(format!("{refused} refused with a name, {cut} cut at a tail that nothing proves, {harmless} harmless"));
     report.note(format!("{verified} of them by `fluxrig journal verify`, {started} by a start, of which {ran} ran; {missing} lines went with what was cut"));
-    if unseen > 0 {
-        report.note(format!("NOT SEEN, as of today: the newest segment that was begun is missing, {unseen} times"));
-    }
     Ok(outcome?)
 }
 
@@ -75,7 +72,6 @@ pub(crate) fn run(ask: &Ask, rounds: u64, chance: &mut Chance, report: &mut Repo
 struct Counts {
     refused: u64,
     harmless: u64,
-    unseen: u64,
     cut: u64,
     verified: u64,
     started: u64,
@@ -106,10 +102,11 @@ impl Run {
                 (epoch, base) if epoch < base && epoch >= self.base.proven_epoch => self.counts.cut += 1,
                 // A disk that gives back the end of the newest file as it was before takes the proof along.
                 (epoch, base) if epoch < base && damage.takes_tail(&self.filled.now) => self.counts.cut += 1,
-                // What is gone with the newest file that was begun is claimed by nothing else in the directory.
-                _ if damage.takes_newest(&self.filled.now) => {
-                    self.counts.unseen += 1;
-                    return damage.take_back(&self.journal, &self.filled.now);
+                // A kill between the first flush of a segment and the file that is prepared then leaves nobody to miss it.
+                (epoch, base)
+                    if epoch < base && damage.takes_newest(&self.filled.now) && !self.filled.now.has_next() =>
+                {
+                    self.counts.cut += 1;
                 }
                 (epoch, base) => {
                     let proven = self.base.proven_epoch;
@@ -157,13 +154,13 @@ fn read(journal: &Path, rack: [u8; 16]) -> Result<Read, String> {
     }
 }
 
-/// Damage has to be named by file and offset.
+/// Damage has to be named by file and offset; the choices are said in the words of whoever looks.
 fn named(error: &OpenError) -> Result<String, String> {
-    let text = error.to_string();
-    let has_place = |damage: &fluxrig_actors::journal::Damage| text.contains(&damage.file) && text.contains('+');
-    match error {
-        OpenError::Damaged(damage) if !has_place(damage) => Err(format!("damage without a place: {text}")),
-        _ => Ok(text),
+    let OpenError::Damaged(damage) = error else { return Ok(error.to_string()) };
+    let text = damage.to_string();
+    match text.contains(&damage.file) && text.contains('+') {
+        true => Ok(text),
+        false => Err(format!("damage without a place: {text}")),
     }
 }
 

@@ -135,21 +135,126 @@ fn pieces_of_older_copies_are_noticed_or_only_take_the_tail_back() {
 fn a_missing_segment_is_damage_unless_nothing_in_it_counts() {
     let sim = rich_journal(4);
     let (_, recovery, whole) = reopen(&sim.fork()).unwrap();
-    let newest = super::name_of(whole.last().unwrap().at.segment);
     for name in segments(&sim) {
         let without = sim.fork();
         without.take(&name);
         let is_alive = whole.iter().any(|group| super::name_of(group.at.segment) == name);
         match reopen(&without) {
-            // That the newest one is gone as a whole can be seen by nobody.
-            Ok((_, _, seen)) if name == newest => check_prefix(&seen, &whole, &name),
             Ok((_, found, seen)) => {
                 assert!(!is_alive, "{name}");
                 assert_eq!((found.last_epoch, &seen), (recovery.last_epoch, &whole));
             }
-            Err(error) => assert!(is_alive && matches!(error, OpenError::Damaged(_)), "{name}: {error}"),
+            Err(OpenError::Damaged(damage)) => assert!(is_alive && damage.file == name, "{name}: {damage}"),
+            Err(error) => panic!("{name}: {error}"),
         }
     }
+}
+
+/// The newest segment that was begun, and the file that was prepared behind it.
+fn newest_of(sim: &SimDisk) -> (SegmentId, String, String) {
+    let (_, _, whole) = reopen(&sim.fork()).unwrap();
+    let id = whole.last().unwrap().at.segment;
+    (id, super::name_of(id), super::name_of(id + 1))
+}
+
+#[test]
+fn the_newest_segment_is_missed_wherever_a_prepared_one_stands_behind_it() {
+    let sim = rich_journal(14);
+    let (newest, name, prepared) = newest_of(&sim);
+    let bytes = sim.contents(&name).unwrap();
+    let half = bytes.len() / 2;
+    let gone = |damaged: &SimDisk, what: &str| match reopen(damaged) {
+        Err(OpenError::Damaged(damage)) => {
+            assert_eq!(
+                (damage.file.as_str(), damage.segment, damage.last_epoch),
+                (name.as_str(), newest, 12),
+                "{what}"
+            );
+            damage
+        }
+        other => panic!("{what}: {:?}", other.map(|(_, recovery, _)| recovery)),
+    };
+    let without = sim.fork();
+    without.take(&name);
+    assert!(gone(&without, "deleted").found.contains("no file"));
+    for (what, zeros) in [("blank", bytes.len()), ("without its first half", half), ("without a header", 4096)] {
+        let blank = sim.fork();
+        blank.put(&name, [vec![0; zeros], bytes[zeros..].to_vec()].concat());
+        gone(&blank, what);
+    }
+    let bad = sim.fork();
+    bad.flip(&name, 40, 1);
+    assert_eq!(gone(&bad, "a bad header").offset, 12);
+    // What stands behind it may have its last name already or not.
+    let unfinished = sim.fork();
+    let body = unfinished.contents(&prepared).unwrap();
+    unfinished.take(&prepared);
+    unfinished.put(&format!("{:08x}.next", newest + 1), body);
+    unfinished.take(&name);
+    gone(&unfinished, "behind it half a file");
+    // Given up by an operator, what is older opens, and the journal goes on.
+    for damaged in [without, unfinished] {
+        let disk = damaged.process();
+        quarantine(&disk, newest, &Holder::default()).unwrap();
+        drop(disk);
+        let (mut storage, recovery, _) = reopen(&damaged).unwrap();
+        assert_eq!(recovery.last_epoch, 12);
+        put(&mut storage, 13, recovery.proven_epoch, 2, b"goes on");
+        storage.flush_now().unwrap();
+        drop(storage);
+        assert_eq!(reopen(&damaged).unwrap().1.last_epoch, 13);
+    }
+}
+
+#[test]
+fn a_tail_that_a_prepared_segment_has_seen_is_no_torn_one() {
+    let sim = SimDisk::new(15);
+    let (mut storage, ..) = reopen(&sim).unwrap();
+    put(&mut storage, 1, 0, 1, &[1; 600]);
+    put(&mut storage, 2, 0, 1, &[2; 600]);
+    storage.flush_now().unwrap();
+    drop(storage);
+    let whole = reopen(&sim.fork()).unwrap().2;
+    sim.flip("00000001.seg", whole[1].at.offset as usize + 100, 1);
+    let Err(OpenError::Damaged(damage)) = reopen(&sim) else { panic!("cut") };
+    assert_eq!((damage.file.as_str(), damage.offset), ("00000001.seg", whole[1].at.offset));
+    // Nothing whole is given up with it.
+    let disk = sim.process();
+    assert_eq!(quarantine(&disk, damage.segment, &Holder::default()).unwrap(), ["00000002.seg.quarantined"]);
+    drop(disk);
+    assert_eq!(summary(&reopen(&sim).unwrap().2), summary(&whole)[..1]);
+}
+
+#[test]
+fn a_prepared_segment_alone_is_no_new_journal() {
+    let sim = rich_journal(16);
+    let (_, _, prepared) = newest_of(&sim);
+    for name in segments(&sim).iter().filter(|name| **name != prepared) {
+        sim.take(name);
+    }
+    let zeros = sim.fork();
+    zeros.put(&prepared, vec![0; sim.contents(&prepared).unwrap().len()]);
+    for left in [&sim, &zeros] {
+        match reopen(left) {
+            Err(OpenError::Damaged(damage)) => {
+                assert!(damage.found.contains("no file") && damage.expected.contains(&prepared), "{damage}");
+                assert!(left.names().contains(&prepared));
+                let disk = left.process();
+                assert_eq!(quarantine(&disk, damage.segment, &Holder::default()).unwrap().len(), 1);
+            }
+            other => panic!("{:?}", other.map(|(_, recovery, _)| recovery)),
+        }
+        assert_eq!(reopen(left).unwrap().1.last_epoch, 0);
+    }
+}
+
+#[test]
+fn a_prepared_segment_of_another_rack_is_not_taken_over() {
+    let (sim, theirs) = (SimDisk::new(17), SimDisk::new(18));
+    drop(reopen(&sim).unwrap());
+    drop(open_with(theirs.process(), OpenOptions { rack: *b"another rack....", ..options() }).unwrap());
+    sim.put("00000002.seg", theirs.contents("00000001.seg").unwrap());
+    assert!(matches!(reopen(&sim), Err(OpenError::ForeignRack { file, .. }) if file == "00000002.seg"));
 }
 
 #[test]

@@ -16,9 +16,9 @@ fn journal() -> SimDisk {
     sim
 }
 
-fn printed(sim: &SimDisk) -> String {
+fn printed(sim: &SimDisk, names: &[&str]) -> String {
     let mut out = String::new();
-    for name in ["00000001.seg", "00000002.seg"] {
+    for name in names {
         let bytes = sim.contents(name).unwrap();
         out.push_str(&format!("{name} {} bytes\n", bytes.len()));
         for (idx, line) in bytes.chunks(32).enumerate().filter(|(_, line)| line.iter().any(|byte| *byte != 0)) {
@@ -31,13 +31,33 @@ fn printed(sim: &SimDisk) -> String {
 
 #[test]
 fn the_format_does_not_change_by_itself() {
-    let found = printed(&journal());
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/journal/format-1.txt");
-    if std::env::var_os("UPDATE_FIXTURES").is_some() {
-        std::fs::create_dir_all(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/journal")).unwrap();
-        std::fs::write(path, &found).unwrap();
+    let written = printed(&journal(), &["00000001.seg", "00000002.seg"]);
+    let sim = SimDisk::new(2026);
+    let (mut storage, ..) = reopen(&sim).unwrap();
+    put(&mut storage, 0x1234, 0, 1, b"one");
+    storage.flush_now().unwrap();
+    drop(storage);
+    let prepared = printed(&sim, &["00000002.seg"]);
+    for (name, found) in [("format-1.txt", written), ("prepared-1.txt", prepared)] {
+        let path = format!("{}/fixtures/journal/{name}", env!("CARGO_MANIFEST_DIR"));
+        if std::env::var_os("UPDATE_FIXTURES").is_some() {
+            std::fs::write(&path, &found).unwrap();
+        }
+        assert_eq!(found, std::fs::read_to_string(&path).unwrap());
     }
-    assert_eq!(found, std::fs::read_to_string(path).unwrap());
+}
+
+/// Segments were prepared as nothing but zeros once: such a one claims nothing and is taken over as well.
+#[test]
+fn a_segment_that_was_prepared_as_zeros_is_taken_over() {
+    let sim = journal();
+    sim.put("00000003.seg", vec![0; 65_536]);
+    let (mut storage, recovery, _) = reopen(&sim).unwrap();
+    assert_eq!((recovery.last_epoch, storage.current()), (9, 3));
+    put(&mut storage, 10, recovery.proven_epoch, 1, b"goes on");
+    storage.flush_now().unwrap();
+    drop(storage);
+    assert_eq!(reopen(&sim).unwrap().1.last_epoch, 10);
 }
 
 #[test]

@@ -172,6 +172,95 @@ fn a_flusher_that_comes_late_makes_nothing_durable() {
 }
 
 #[test]
+fn a_flush_elsewhere_prepares_the_next_segment_and_a_late_one_does_not_touch_it() {
+    let sim = SimDisk::new(16);
+    let (mut storage, ..) = reopen(&sim).unwrap();
+    put(&mut storage, 1, 0, 1, &[1; 60_000]);
+    let (one, other) = (storage.flusher(), storage.flusher());
+    assert!(!sim.names().contains(&"00000002.seg".to_owned()), "nothing is claimed before it is durable");
+    assert_eq!(one().unwrap(), 1);
+    assert!(sim.contents("00000002.seg").unwrap().starts_with(b"FLUXNEXT"));
+    // The next group begins that segment; whoever comes back from a flush only now has nothing to prepare.
+    put(&mut storage, 2, 1, 1, &[2; 100]);
+    let before = (sim.names(), sim.contents("00000002.seg"));
+    assert!(before.1.as_ref().unwrap().starts_with(b"FLUXJRNL"));
+    assert_eq!(other().unwrap(), 1);
+    assert_eq!((sim.names(), sim.contents("00000002.seg")), before);
+}
+
+#[test]
+fn a_directory_that_is_no_journal_is_refused_and_one_of_a_fresh_file_system_is_not() {
+    let sim = SimDisk::new(17);
+    sim.put("lost+found", Vec::new());
+    sim.put(".snapshot", Vec::new());
+    let named = OpenOptions { rack: rack_id("north"), rack_name: "north".to_owned(), ..options() };
+    drop(open_with(sim.process(), named).unwrap());
+    assert_eq!(owner(&*sim.process()).unwrap(), Some(rack_id("north")));
+    // Once it is a journal, whoever leaves something there is of no concern.
+    sim.put("notes.txt", Vec::new());
+    let error = fails(&sim, OpenOptions { rack: rack_id("south"), rack_name: "south".to_owned(), ..options() });
+    assert_eq!(
+        error.to_string(),
+        "simulated/00000001.seg: found a journal of rack `north`, expected one of rack `south`; remedy: name the data \
+         directory of rack `south` with `--data-dir`, each rack has one of its own"
+    );
+    let strange = SimDisk::new(18);
+    strange.put("letter.txt", b"dear all".to_vec());
+    strange.put("lock", b"keep out".to_vec());
+    for error in [fails(&strange, options()), verify(&strange.process(), RACK, &Holder::default()).unwrap_err()] {
+        assert!(matches!(&error, OpenError::NoJournal { file, .. } if file == "letter.txt"), "{error}");
+    }
+    assert_eq!(strange.contents("lock").unwrap(), b"keep out");
+    assert_eq!(strange.names().len(), 2);
+}
+
+#[test]
+fn a_journal_on_a_read_only_or_failing_disk_is_looked_at_or_refused_and_never_changed() {
+    let sim = rich_journal(19);
+    let contents = |sim: &SimDisk| sim.names().iter().map(|name| sim.contents(name)).collect::<Vec<_>>();
+    let before = contents(&sim);
+    sim.set_read_only(true);
+    let error = fails(&sim, options());
+    assert!(matches!(error, OpenError::ReadOnly { .. }) && error.to_string().contains("mount it writable"), "{error}");
+    let report = verify(&sim.process(), RACK, &Holder::default()).unwrap();
+    assert_eq!(report.outcome.unwrap().unwrap().last_epoch, 16);
+    let aside = quarantine(&sim.process(), 2, &Holder::default());
+    assert!(matches!(aside, Err(OpenError::ReadOnly { .. })), "{aside:?}");
+    sim.set_read_only(false);
+    // A disk that fails a read now and then: never taken for damage or for a torn tail, whichever read it was.
+    let lock = |sim: &SimDisk| sim.names().iter().position(|name| name == "lock").unwrap();
+    let mut refused = 0;
+    for seed in 0..60 {
+        let failing = sim.fork();
+        failing.kill();
+        failing.reseed(seed);
+        failing.set_faults(Faults { read_error_ppm: 60_000, ..Faults::default() });
+        let opened = open_with(failing.process(), options());
+        let looked = verify(&failing.process(), RACK, &Holder::default());
+        failing.set_faults(Faults::default());
+        match opened {
+            Err(error @ OpenError::Io { .. }) => {
+                refused += 1;
+                let text = error.to_string();
+                assert!(text.contains("found the system failing to") && text.contains("then try again"), "{text}");
+                let mut after = contents(&failing);
+                after[lock(&failing)] = before[lock(&sim)].clone();
+                assert_eq!(after, before);
+                assert_eq!(reopen(&failing).unwrap().1.last_epoch, 16);
+            }
+            Err(error) => panic!("{error}"),
+            Ok((_, recovery, _)) => assert_eq!(recovery.last_epoch, 16),
+        }
+        match looked.map(|report| report.outcome) {
+            Ok(Some(Ok(recovery))) => assert_eq!(recovery.last_epoch, 16),
+            Ok(Some(Err(OpenError::Io { .. }))) | Err(OpenError::Io { .. } | OpenError::Locked { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(refused > 10, "{refused}");
+}
+
+#[test]
 fn a_trimmed_segment_loses_its_key_before_its_name() {
     let sim = SimDisk::new(7);
     let (mut storage, ..) = reopen(&sim).unwrap();

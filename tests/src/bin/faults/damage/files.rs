@@ -14,6 +14,8 @@ const ALIGN: usize = 512;
 const GROUP_MAGIC: &[u8] = b"FLXG";
 /// What a segment that was begun starts with.
 const MAGIC: &[u8] = b"FLUXJRNL";
+/// What one starts with that is only prepared.
+const PREPARED_MAGIC: &[u8] = b"FLUXNEXT";
 /// What a rack writes into it with every start, and with every look.
 const LOCK: &str = "lock";
 
@@ -58,6 +60,11 @@ impl Files {
 
     pub(super) fn bytes(&self) -> usize {
         self.0.values().map(Vec::len).sum()
+    }
+
+    /// Whether a segment stands prepared, or half prepared, which knows of the one before.
+    pub(super) fn has_next(&self) -> bool {
+        self.0.values().any(|bytes| bytes.starts_with(PREPARED_MAGIC))
     }
 
     /// The rack that the oldest segment with a header names.
