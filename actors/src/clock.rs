@@ -1,9 +1,10 @@
 //! Time and chance as the runtime sees them: injected, so that a simulation can own both.
 //! Running timers use tokio's monotonic clock; wall time, which does not jump, and boot time come from here.
 
+use std::any::Any;
 use std::cell::RefCell;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Where wall time, boot time and randomness come from.
 pub trait World: Send + Sync + 'static {
@@ -19,6 +20,12 @@ pub trait World: Send + Sync + 'static {
     fn boot_id(&self) -> u64;
     /// Fills `bytes` with randomness fit for keys and incarnations.
     fn random(&self, bytes: &mut [u8]);
+
+    /// What endpoints meet in place of this machine's own sockets and files, for those that know its type. Default:
+    /// nothing, and they use the machine's.
+    fn outside(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        None
+    }
 }
 
 /// The clock that also counts the time asleep. Elsewhere the boot is not known either, and nothing is compared by it.

@@ -179,6 +179,12 @@ impl Io {
         self.cell.announce_link(Link { endpoint: self.cell.name.clone(), is_up: false, reason: reason.into() });
     }
 
+    /// What the rig was given in place of the machine's own sockets or files, where that is a `T`: in a simulation.
+    #[must_use]
+    pub fn outside<T: std::any::Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.node.world.outside()?.downcast().ok()
+    }
+
     /// What it counts for whoever watches the rig.
     #[must_use]
     pub fn tallies(&self) -> &Tallies {

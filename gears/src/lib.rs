@@ -35,4 +35,4 @@ pub use iso8583_host::Host;
 pub use iso8583_reply::Reply;
 pub use log::{Level, Log};
 pub use map::{Mapping, MappingError, Missing, PlaceError};
-pub use net::{BackoffMs, Bound, LengthPrefix, Mode, NetError};
+pub use net::{BackoffMs, Bound, LengthPrefix, Mode, NetError, sim};

@@ -9,18 +9,20 @@ mod outgoing;
 mod reader;
 mod server;
 mod setup;
+pub mod sim;
+mod socket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use fluxrig_actors::prelude::*;
 use fluxrig_actors::{IN, Input, OUT};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use connection::{Connection, Leftover};
 use counters::{Counters, Reason};
 use reader::{Reader, ReaderParts};
+use socket::{ReadHalf, Stream};
 
 pub(crate) use framing::Framing;
 pub use framing::LengthPrefix;
@@ -66,7 +68,7 @@ pub(crate) async fn run(setup: &Arc<Setup>, io: Io) -> Result<(), GearError> {
 /// A connection that was made and is not served yet.
 struct Line {
     connection: Arc<Connection>,
-    half: tokio::net::tcp::OwnedReadHalf,
+    half: ReadHalf,
     setup: Arc<Setup>,
     end: End,
 }
@@ -92,9 +94,9 @@ impl Drop for End {
 }
 
 impl Line {
-    fn new(stream: TcpStream, id: u64, setup: &Arc<Setup>, counters: &Arc<Counters>) -> Self {
+    fn new(stream: Stream, id: u64, setup: &Arc<Setup>, counters: &Arc<Counters>) -> Self {
         // Answers are written whole and at once: there is nothing to wait for. Where it cannot be set, it is slower.
-        drop(stream.set_nodelay(true));
+        stream.set_nodelay();
         counters.opened.add(1);
         let end = End { counters: Arc::clone(counters), reason: Reason::Ended };
         let (half, writer) = stream.into_split();
@@ -112,6 +114,7 @@ async fn converse(line: Line, io: Io) -> Talk {
     let name = io.label();
     let mut reader = Reader::new(ReaderParts { half, connection: Arc::clone(&connection), setup, counters, io });
     let reason = tokio::select! {
+        biased;
         reason = reader.run() => reason,
         reason = connection.write_backlog() => reason,
     };

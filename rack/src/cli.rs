@@ -16,6 +16,7 @@ mod iso8583;
 mod journal;
 mod mask;
 mod run;
+mod sim;
 mod tap;
 mod time;
 
@@ -37,6 +38,9 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 65 damaged jour
 enum Command {
     /// Runs a scenario until SIGTERM or SIGINT, then drains it; a second signal ends it at once.
     Run(RunArgs),
+    /// Simulates a scenario: its gears as they are, with simulated sockets, disk and clock, seeded terminals and hosts
+    /// around it and seeded faults under it; the exit code is 0 only when every request came to its end.
+    Sim(sim::SimArgs),
     /// Checks scenarios and says everything that is wrong with them.
     Lint(LintArgs),
     /// Prints a scenario as a graph.
@@ -240,6 +244,7 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let code = match cli.command {
         Command::Run(args) => run::run(&args, &cli.log_level),
+        Command::Sim(args) => sim::sim(&args),
         Command::Lint(args) => check::lint(&args),
         Command::Graph { file, format } => check::graph(&file, format),
         Command::Echo { file } => check::echo(&file),

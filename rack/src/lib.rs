@@ -11,6 +11,8 @@
 mod rack;
 
 pub mod scenario;
+#[cfg(feature = "sim")]
+pub mod sim;
 
 mod control;
 mod error;

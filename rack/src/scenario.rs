@@ -37,6 +37,9 @@ pub use schema::scenario_schema;
 pub use tree::{BYTES_MAX, DEPTH_MAX, Pos};
 pub use units::{Retained, Version};
 
+#[cfg(feature = "sim")]
+pub(crate) use {plan::asked_of, read::read_yaml};
+
 /// A fluxrig scenario: gears, and the wires between them.
 #[derive(Clone, Debug, JsonSchema)]
 #[schemars(deny_unknown_fields)]

@@ -408,7 +408,8 @@ async fn task_rest(node: &Node, desk: &Desk, control: &Control) -> bool {
         return true;
     }
     node.is_writer_asleep.store(true, Ordering::SeqCst);
-    let wait = if is_busy { CUT_EVERY } else { Duration::from_secs(60) };
+    // As on a thread, the longer bound is for the look at the disk: doors that a full one closed open again by it.
+    let wait = if is_busy { CUT_EVERY } else { RETRY_EVERY };
     drop(tokio::time::timeout(wait, node.writer.notify.notified()).await);
     node.is_writer_asleep.store(false, Ordering::SeqCst);
     node.is_demanded() || is_busy

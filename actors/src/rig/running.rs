@@ -243,6 +243,7 @@ impl RunningRig {
     pub async fn ended(&self) -> String {
         let mut halted = self.node.halted.subscribe();
         tokio::select! {
+            biased;
             reason = halted.wait_for(Option::is_some) => {
                 reason.ok().and_then(|reason| reason.clone()).unwrap_or_default()
             }

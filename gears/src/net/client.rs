@@ -7,18 +7,19 @@ use std::time::Duration;
 
 use fluxrig_actors::OnMaybeSent;
 use fluxrig_actors::prelude::*;
-use tokio::net::TcpStream;
 
 use super::connection::Connection;
 use super::counters::{Counters, Reason};
 use super::outgoing::{BATCH, Outgoing, unless_probe};
 use super::setup::{Dial, Setup};
+use super::socket::{Network, Stream};
 use super::{Line, converse};
 
 /// One start of a client.
 struct Client<'a> {
     dial: &'a Dial,
     io: Io,
+    network: Network,
     counters: Arc<Counters>,
     outgoing: Outgoing,
     unsent_max: usize,
@@ -35,7 +36,8 @@ pub(super) async fn dial(setup: &Arc<Setup>, io: Io, dial: &Dial) -> Result<(), 
     let (mut failures, mut next_id) = (0, 0);
     io.link_down("not connected yet");
     let unsent_max = setup.unsent_max;
-    let mut client = Client { dial, io, counters, outgoing, unsent_max, kept: VecDeque::new() };
+    let network = Network::of(&io);
+    let mut client = Client { dial, io, network, counters, outgoing, unsent_max, kept: VecDeque::new() };
     loop {
         match client.connect().await {
             Ok(stream) => {
@@ -74,8 +76,8 @@ impl Client<'_> {
         full.mul_f64(1.0 - 0.2 * f64::from(u16::from_be_bytes(chance)) / f64::from(u16::MAX))
     }
 
-    async fn connect(&self) -> Result<TcpStream, String> {
-        match tokio::time::timeout(self.dial.connect, TcpStream::connect(self.dial.address.as_str())).await {
+    async fn connect(&self) -> Result<Stream, String> {
+        match tokio::time::timeout(self.dial.connect, self.network.connect(&self.dial.address)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(format!("cannot connect: {}", error.kind())),
             Err(_) => Err(format!("cannot connect: no answer in {} ms", self.dial.connect.as_millis())),

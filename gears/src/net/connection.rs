@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use fluxrig_actors::prelude::*;
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::counters::{Counters, Reason};
+use super::socket::WriteHalf;
 
 /// One connection, as everybody sees it who writes to it.
 #[derive(Debug)]
 pub(super) struct Connection {
     /// Never used again within one start of the endpoint.
     pub(super) id: u64,
-    half: OwnedWriteHalf,
+    half: WriteHalf,
     out: Mutex<Out>,
     /// There is a backlog, or the connection was closed by a writer.
     work: Notify,
@@ -68,7 +68,7 @@ enum Flushed {
 }
 
 impl Connection {
-    pub(super) fn new(id: u64, half: OwnedWriteHalf, limits: (usize, Duration), counters: Arc<Counters>) -> Self {
+    pub(super) fn new(id: u64, half: WriteHalf, limits: (usize, Duration), counters: Arc<Counters>) -> Self {
         let (unsent_max, write_max) = limits;
         Self {
             id,
@@ -216,7 +216,7 @@ impl Connection {
 }
 
 /// Writes as much as goes without waiting.
-fn write(half: &OwnedWriteHalf, bytes: &[u8]) -> (usize, Result<(), Error>) {
+fn write(half: &WriteHalf, bytes: &[u8]) -> (usize, Result<(), Error>) {
     let mut sent = 0;
     while sent < bytes.len() {
         match half.try_write(&bytes[sent..]) {

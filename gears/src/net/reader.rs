@@ -10,14 +10,13 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use fluxrig_actors::Closed;
 use fluxrig_actors::prelude::*;
-use tokio::io::AsyncReadExt;
-use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Instant, Sleep};
 
 use super::connection::Connection;
 use super::counters::{Counters, Reason};
 use super::framing::BadFrame;
 use super::setup::Setup;
+use super::socket::ReadHalf;
 
 /// Room for one read. It grows while reads fill it and shrinks again: a message keeps the whole buffer that it was read
 /// into, so it is never much larger than what came at once.
@@ -33,7 +32,7 @@ const NEVER: Duration = Duration::from_secs(365 * 86_400);
 
 /// What a reader is made of.
 pub(super) struct ReaderParts {
-    pub(super) half: OwnedReadHalf,
+    pub(super) half: ReadHalf,
     pub(super) connection: Arc<Connection>,
     pub(super) setup: Arc<Setup>,
     pub(super) counters: Arc<Counters>,
@@ -42,7 +41,7 @@ pub(super) struct ReaderParts {
 
 /// Reads one connection to its end.
 pub(super) struct Reader {
-    half: OwnedReadHalf,
+    half: ReadHalf,
     connection: Arc<Connection>,
     setup: Arc<Setup>,
     counters: Arc<Counters>,
@@ -338,7 +337,7 @@ impl Times {
 }
 
 /// Reads once, into room that is made only when there is something to read.
-async fn read_some(half: &mut OwnedReadHalf, buffer: &mut BytesMut, room: usize) -> Result<usize, Error> {
+async fn read_some(half: &mut ReadHalf, buffer: &mut BytesMut, room: usize) -> Result<usize, Error> {
     half.readable().await?;
     // Small messages share one buffer until it is used up. One that is longer doubles its buffer as it comes, whatever
     // length it claims.

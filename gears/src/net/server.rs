@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use fluxrig_actors::prelude::*;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::connection::Connection;
 use super::counters::{Counters, Reason};
 use super::outgoing::{BATCH, Outgoing, unless_probe};
 use super::setup::Setup;
+use super::socket::{Listener, Network, Stream};
 use super::{Line, converse};
 
 /// Wait after the system could not take a connection, for instance for want of file descriptors.
@@ -29,7 +29,7 @@ struct Server {
 
 /// Binds and serves until the rig ends.
 pub(super) async fn serve(setup: Arc<Setup>, io: Io, bind: &str, connections_max: usize) -> Result<(), GearError> {
-    let listener = TcpListener::bind(bind).await.map_err(|error| cannot_bind(bind, &error))?;
+    let listener = Network::of(&io).bind(bind).await.map_err(|error| cannot_bind(bind, &error))?;
     let address = listener.local_addr().map_err(|error| cannot_bind(bind, &error))?;
     setup.bound.send_replace(Some(address));
     io.opened();
@@ -37,6 +37,8 @@ pub(super) async fn serve(setup: Arc<Setup>, io: Io, bind: &str, connections_max
     let counters = Arc::new(Counters::new(io.tallies()));
     let server = Arc::new(Server { setup, io, counters, connections: Mutex::default() });
     tokio::select! {
+        // In this order, so that a simulation repeats itself; neither ends before its endpoint does.
+        biased;
         ended = server.accept(listener, connections_max) => ended,
         () = server.answer() => Ok(()),
     }
@@ -60,7 +62,7 @@ impl Server {
     }
 
     /// Takes connections until the rig drains; those that are there go on.
-    async fn accept(self: &Arc<Self>, listener: TcpListener, connections_max: usize) -> Result<(), GearError> {
+    async fn accept(self: &Arc<Self>, listener: Listener, connections_max: usize) -> Result<(), GearError> {
         let mut tasks = JoinSet::new();
         let mut listener = Some(listener);
         let mut next_id = 0;
@@ -91,7 +93,7 @@ impl Server {
     }
 
     /// One connection from its beginning to its end.
-    async fn connection(self: Arc<Self>, stream: TcpStream, id: u64) {
+    async fn connection(self: Arc<Self>, stream: Stream, id: u64) {
         let line = Line::new(stream, id, &self.setup, &self.counters);
         self.connections().insert(id, Arc::clone(&line.connection));
         let talk = converse(line, self.io.clone()).await;
@@ -142,7 +144,7 @@ impl Server {
         let waiting = |connection: &Arc<Connection>| Some((connection.waiting()?, Arc::clone(connection)));
         let mut waiting: Vec<_> = connections.values().filter_map(waiting).collect();
         drop(connections);
-        waiting.sort_unstable_by_key(|(frames, _)| *frames);
+        waiting.sort_unstable_by_key(|(frames, connection)| (*frames, connection.id));
         let mut sum: usize = waiting.iter().map(|(frames, _)| frames).sum();
         while sum > self.io.capacity() / 2
             && waiting.len() > 1
@@ -182,9 +184,9 @@ fn send_all(outgoing: &mut Outgoing, connection: &Connection, places: &[usize]) 
     sent
 }
 
-async fn next(listener: Option<&TcpListener>) -> std::io::Result<TcpStream> {
+async fn next(listener: Option<&Listener>) -> std::io::Result<Stream> {
     match listener {
-        Some(listener) => listener.accept().await.map(|(stream, _)| stream),
+        Some(listener) => listener.accept().await,
         None => std::future::pending().await,
     }
 }

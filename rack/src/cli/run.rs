@@ -68,7 +68,7 @@ fn start_log(log_level: &str) -> Result<(), String> {
     started.map_err(|error| error.to_string())
 }
 
-fn refuse(file: &Path, error: &RackError) -> u8 {
+pub(super) fn refuse(file: &Path, error: &RackError) -> u8 {
     match error {
         RackError::Scenario(errors) => complain(check::pointed(file, &errors.0).trim_end()),
         other => complain(&with_causes(other)),

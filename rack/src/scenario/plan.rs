@@ -183,8 +183,12 @@ fn gear_of(end: &str) -> &str {
 }
 
 pub(crate) fn journal_options(journal: Journal, dir: impl Into<std::path::PathBuf>) -> JournalOptions {
+    asked_of(journal, JournalOptions::dir(dir))
+}
+
+/// What a scenario asks of its journal, wherever that is.
+pub(crate) fn asked_of(journal: Journal, mut options: JournalOptions) -> JournalOptions {
     let Journal::File(FileJournal { segment_bytes, max_bytes, segment_age_max_ms }) = journal;
-    let mut options = JournalOptions::dir(dir);
     options.segment_bytes = segment_bytes;
     options.segment_age_max = segment_age_max_ms.map(|age| ms(age.get()));
     options.disk = DiskOptions { max_bytes, ..DiskOptions::default() };
@@ -429,21 +433,27 @@ impl Checked {
     /// # Errors
     /// When the rack cannot be chosen, or a gear cannot be built any more.
     pub fn rig(&self, rack: Option<&str>, catalog: &Catalog, dir: &std::path::Path) -> Result<Rig, RackChoice> {
-        let name = self.rack(rack)?;
-        let universe = Universe::new(self.scenario.racks.iter());
-        let rack_idx = universe.racks.iter().position(|place| place.name == name);
-        let is_here = |gear: &GearEntry| {
-            let members = universe.members(&gear.deploy);
-            members.is_none_or(|members| rack_idx.is_some_and(|idx| members.contains(&idx)))
-        };
-        let mut journal = journal_options(self.scenario.journal, dir);
-        if let Some(name) = &name {
+        self.rig_on(rack, catalog, journal_options(self.scenario.journal, dir))
+    }
+
+    /// The same with its journal anywhere.
+    ///
+    /// # Errors
+    /// As for `rig`.
+    pub(crate) fn rig_on(
+        &self,
+        rack: Option<&str>,
+        catalog: &Catalog,
+        mut journal: JournalOptions,
+    ) -> Result<Rig, RackChoice> {
+        if let Some(name) = self.rack(rack)? {
             journal.rack = name.to_string();
         }
         let mut rig =
             Rig::new(&self.scenario.meta.name).journal_with(journal).on_failed(self.scenario.on_failed.into());
         let mut here = BTreeSet::new();
-        for (gear, config) in self.scenario.gears.iter().zip(&self.configs).filter(|(gear, _)| is_here(gear)) {
+        for idx in self.here(rack)? {
+            let (gear, config) = (&self.scenario.gears[idx], &self.configs[idx]);
             // It was built once when it was checked; what it reads besides may be gone by now.
             let built = rebuild(catalog, &gear.type_name, config.as_ref())
                 .map_err(|reason| RackChoice::Gear { gear: gear.name.to_string(), reason })?;
@@ -454,6 +464,26 @@ impl Checked {
             rig = rig.wire_with(&wire.from, &wire.to, wire.options());
         }
         Ok(rig)
+    }
+
+    /// The gears that run on one rack, by position.
+    pub(crate) fn here(&self, rack: Option<&str>) -> Result<Vec<usize>, RackChoice> {
+        let name = self.rack(rack)?;
+        let universe = Universe::new(self.scenario.racks.iter());
+        let rack_idx = universe.racks.iter().position(|place| place.name == name);
+        let is_here = |gear: &GearEntry| {
+            let members = universe.members(&gear.deploy);
+            members.is_none_or(|members| rack_idx.is_some_and(|idx| members.contains(&idx)))
+        };
+        Ok((0..self.scenario.gears.len()).filter(|&idx| is_here(&self.scenario.gears[idx])).collect())
+    }
+
+    /// The configuration of a gear as what its type reads, where it is that.
+    #[cfg(feature = "sim")]
+    pub(crate) fn config<T: serde::de::DeserializeOwned>(&self, idx: usize) -> Option<T> {
+        let config = self.configs.get(idx)?.as_ref()?;
+        let session = super::de::Session::default();
+        super::de::root(config, &session, |de| T::deserialize(de)).ok()
     }
 
     /// What stands at one key of a gear's configuration, variables put in. Nothing where it is a map or a list.

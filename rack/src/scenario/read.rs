@@ -33,6 +33,18 @@ pub(crate) struct Sections<'t> {
     pub(crate) unread: Vec<String>,
 }
 
+/// A smaller file of ours, which is called `name` in errors; or everything that is wrong with it.
+#[cfg(feature = "sim")]
+pub(crate) fn read_yaml<T: serde::de::DeserializeOwned>(name: &str, text: &str) -> Result<T, String> {
+    let mut problems = Problems::new(name);
+    let top = super::tree::parse(text, &mut problems);
+    let value = top.and_then(|top| read(&top, "", &mut problems));
+    match value {
+        Some(value) if problems.is_empty() => Ok(value),
+        _ => Err(super::ScenarioErrors(problems.into_vec()).to_string()),
+    }
+}
+
 pub(crate) fn sections<'t>(top: &'t Node, problems: &mut Problems) -> Sections<'t> {
     for entry in top.entries().iter().filter(|entry| !TOP.contains(&entry.key.text.as_str())) {
         let listed = TOP.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");

@@ -11,5 +11,6 @@ mod journal;
 mod kill;
 mod letters;
 mod payments;
+mod sim;
 mod taps;
 mod terminal;
