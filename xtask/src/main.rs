@@ -12,6 +12,7 @@ mod interop;
 mod manifest;
 mod setup;
 mod sim;
+mod soak;
 mod table;
 mod test;
 mod tidy;
@@ -44,6 +45,7 @@ const COMMANDS: &[Command] = &[
         about: "the binary under faults, by class",
         run: faults::run,
     },
+    Command { name: "soak", arguments: soak::ARGUMENTS, about: "ten minutes at half of peak", run: soak::run },
     Command { name: "fuzz", arguments: fuzz::ARGUMENTS, about: "hostile bytes for a decoder", run: fuzz::run },
     Command { name: "fixtures", arguments: "", about: "rewrite fixtures; review the diff", run: fixtures::run },
     Command { name: "deps", arguments: "", about: "dependencies with their reasons, and duplicates", run: deps::run },

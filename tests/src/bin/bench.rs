@@ -3,6 +3,7 @@
 
 mod bench {
     //! The rows, one file per question, and what they share.
+    pub(crate) mod backlog;
     pub(crate) mod binary;
     pub(crate) mod callgrind;
     pub(crate) mod codec;
@@ -63,6 +64,7 @@ fn main() {
     bench::process::start(&mut rows);
     bench::codec::time(&mut rows);
     bench::binary::itself(&mut rows);
+    bench::backlog::resume(&mut rows);
     let jpos = has_peers.then(|| bench::jpos::Jpos::measure(&mut rows)).flatten();
     bench::switch::end_to_end(&mut rows, jpos.as_ref());
 }

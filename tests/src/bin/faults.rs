@@ -3,16 +3,20 @@
 
 mod faults {
     //! One file per class of faults, and what they share.
+    pub(crate) mod backlog;
     pub(crate) mod class;
     pub(crate) mod clock;
     pub(crate) mod damage;
     pub(crate) mod eio;
     pub(crate) mod full;
     pub(crate) mod kill;
+    #[cfg(feature = "mutants")]
+    pub(crate) mod mutants;
     pub(crate) mod overload;
     pub(crate) mod panic;
     pub(crate) mod pause;
     pub(crate) mod reset;
+    pub(crate) mod soak;
     pub(crate) mod syscall;
 }
 
@@ -38,6 +42,10 @@ fn main() -> ExitCode {
         }
     };
     clear_when_interrupted();
+    #[cfg(feature = "mutants")]
+    if ask.has_mutants {
+        return if faults::mutants::run(&ask) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let mut held = true;
     for class in classes {
         held &= run(class, &ask);

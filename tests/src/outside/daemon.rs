@@ -222,6 +222,26 @@ impl Daemon {
         self.child.id()
     }
 
+    /// Its resident memory.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn memory_kib(&self) -> Outcome<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).map_err(tried("memory"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        number.ok_or_else(|| "the system does not say how much memory the rack has".to_owned())
+    }
+
+    /// How many file descriptors it has open.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn descriptors(&self) -> Outcome<u64> {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).map_err(tried("file descriptors"))?;
+        Ok(open.count() as u64)
+    }
+
     /// How long ago it was started.
     #[must_use]
     pub fn age(&self) -> Duration {

@@ -10,10 +10,13 @@ use super::daemon::RackAt;
 use super::iso::{self, Line, Received};
 use super::place::{self, Place};
 use super::tally::Tally;
-use super::terminals::{Asked, Terminals};
+use super::terminals::{Asked, Manner, Terminals};
 use super::{Outcome, World, wait};
 
 const TERMINALS: u32 = 4;
+/// So many ask one after the other, with time between.
+const CROWD: u32 = 499;
+const CROWD_MANNER: Manner = Manner { open_max: 1, stroke: Duration::from_millis(250) };
 /// A terminal whose answers nobody waits for.
 pub const FLOODING: u32 = 9999;
 /// Longer than the switch's own deadline and a terminal's patience together.
@@ -63,8 +66,20 @@ impl Payments {
         let variables = [("TERMINALS", address), ("HOST", bank.address())];
         let variables = variables.map(|(name, address)| (name.to_owned(), address.to_string())).to_vec();
         let rack = RackAt { binary: binary.to_owned(), runner: None, scenario, data_dir, variables };
-        let terminals = Terminals::start(TERMINALS, address, chance);
+        let terminals = Terminals::start(TERMINALS, Manner::default(), address, chance);
         Ok(Self { terminals, bank, rack, address, _place: place })
+    }
+
+    /// With many terminals that have time, in place of a few that have none.
+    #[must_use]
+    pub fn with_a_crowd(self, chance: &mut Chance) -> Self {
+        let terminals = Terminals::start(CROWD, CROWD_MANNER, self.address, chance);
+        Self { terminals, ..self }
+    }
+
+    /// Its rack, to start it in another way.
+    pub fn rack_mut(&mut self) -> &mut RackAt {
+        &mut self.rack
     }
 
     /// Its bank.

@@ -19,6 +19,7 @@ use super::tally::Tally;
 use super::{Outcome, World, wait};
 
 const FEEDERS: u32 = 4;
+const MANY_FEEDERS: u32 = 32;
 /// The file sink waits up to five seconds between attempts to write.
 const SETTLE_MAX: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -93,15 +94,25 @@ impl Pipeline {
         Ok(Self { feeders, ledger, rack, file, doubts, evidence: Evidence::default(), _place: place })
     }
 
+    /// With more of them, who together keep many lines under way.
+    #[must_use]
+    pub fn with_many_feeders(self, chance: &mut Chance) -> Self {
+        let address = self.rack.variables.iter().find(|(name, _)| name == "LINES").and_then(|(_, at)| at.parse().ok());
+        match address {
+            Some(address) => Self { feeders: Feeders::start(MANY_FEEDERS, address, chance), ..self },
+            None => self,
+        }
+    }
+
     /// Gives a variable of the scenario another value for the next start; what it was.
     pub fn set(&mut self, name: &str, value: &str) -> String {
         let found = self.rack.variables.iter_mut().find(|(known, _)| known == name);
         found.map(|(_, known)| std::mem::replace(known, value.to_owned())).unwrap_or_default()
     }
 
-    /// Lets another program run the rack.
-    pub fn set_runner(&mut self, runner: PathBuf) {
-        self.rack.runner = Some(runner);
+    /// Its rack, to start it in another way.
+    pub fn rack_mut(&mut self) -> &mut RackAt {
+        &mut self.rack
     }
 
     /// Opens its ledger at another address; what came to the old one must have been judged.

@@ -1,6 +1,6 @@
 //! Terminals: each asks for payments over one connection, and asks again over the next whatever has no answer yet.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,10 +14,21 @@ use super::chance::Chance;
 use super::iso::{self, Line, Received};
 use super::wait;
 
-/// Requests of one terminal without an answer at a time.
-const OPEN_MAX: usize = 12;
-/// New requests are asked in strokes, this far apart at least.
-const STROKE: Duration = Duration::from_millis(4);
+/// How a terminal asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// Requests without an answer at a time.
+    pub open_max: usize,
+    /// New requests are asked in strokes, this far apart at least.
+    pub stroke: Duration,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self { open_max: 12, stroke: Duration::from_millis(4) }
+    }
+}
+
 /// A terminal that hears nothing for so long hangs up and dials again. Longer than the switch's own deadline.
 const PATIENCE: Duration = Duration::from_secs(5);
 const CONNECT_MAX: Duration = Duration::from_secs(2);
@@ -38,6 +49,7 @@ pub struct Asked {
 /// All terminals of a run. They end when they are dropped.
 #[derive(Debug)]
 pub struct Terminals {
+    count: u32,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -50,6 +62,9 @@ struct Shared {
     broken: AtomicU64,
     answered: AtomicU64,
     open: AtomicU64,
+    /// Requests a second of each terminal; 0 for as many as it can.
+    rate: AtomicU64,
+    slowest_us: AtomicU64,
     asked: Mutex<HashMap<String, Asked>>,
     wrongs: Mutex<Vec<String>>,
 }
@@ -57,15 +72,23 @@ struct Shared {
 impl Terminals {
     /// So many of them, who dial this address. They are quiet at first.
     #[must_use]
-    pub fn start(count: u32, address: SocketAddr, chance: &mut Chance) -> Self {
+    pub fn start(count: u32, manner: Manner, address: SocketAddr, chance: &mut Chance) -> Self {
         let shared = Arc::new(Shared::default());
         shared.is_quiet.store(true, Ordering::Relaxed);
         let thread = |number| {
             let (shared, chance) = (Arc::clone(&shared), Chance::new(chance.number()));
-            std::thread::spawn(move || Terminal { number, next: 0, open: Vec::new(), shared, chance }.live(address))
+            let terminal =
+                Terminal { number, next: 0, open: Vec::new(), manner, since: Instant::now(), shared, chance };
+            std::thread::spawn(move || terminal.live(address))
         };
         let threads = (1..=count).map(thread).collect();
-        Self { shared, threads }
+        Self { count, shared, threads }
+    }
+
+    /// How many they are.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.count
     }
 
     /// Answers so far.
@@ -97,6 +120,17 @@ impl Terminals {
         self.shared.broken.load(Ordering::Relaxed)
     }
 
+    /// Lets each ask so much a second, and no faster than its manner; 0 sets it free.
+    pub fn set_rate(&self, per_second: u64) {
+        self.shared.rate.store(per_second, Ordering::Relaxed);
+    }
+
+    /// The longest that an answer took since this was last asked, on the connection that got it.
+    #[must_use]
+    pub fn slowest(&self) -> Duration {
+        Duration::from_micros(self.shared.slowest_us.swap(0, Ordering::Relaxed))
+    }
+
     /// Looks at everything asked since it was last taken.
     pub fn with_asked<T>(&self, look: impl FnOnce(&mut HashMap<String, Asked>) -> T) -> T {
         look(&mut self.shared.asked.lock().expect("nothing panics while it is held"))
@@ -122,6 +156,9 @@ struct Terminal {
     number: u32,
     next: u32,
     open: Vec<Decoded>,
+    manner: Manner,
+    /// Until here it has asked at its rate.
+    since: Instant,
     shared: Arc<Shared>,
     chance: Chance,
 }
@@ -139,16 +176,17 @@ impl Terminal {
 
     /// One connection to its end. Each request is asked once on it, and has at most one answer there.
     fn talk(&mut self, mut line: Line) {
-        let mut here = HashSet::new();
+        let mut here = HashMap::new();
+        let Manner { stroke: every, .. } = self.manner;
         let mut unsent = self.open.clone();
         let (mut stroke, mut heard) = (Instant::now(), Instant::now());
         while !self.shared.is_over.load(Ordering::SeqCst) && heard.elapsed() < PATIENCE {
             if stroke <= Instant::now() {
-                stroke = Instant::now() + STROKE;
+                stroke = Instant::now() + every;
                 self.top_up(&mut unsent);
             }
             for request in unsent.drain(..) {
-                here.insert(iso::name(&request));
+                here.insert(iso::name(&request), Instant::now());
                 self.note(&request, |asked| asked.times += 1);
                 if self.shared.is_rude.load(Ordering::Relaxed) && self.chance.below(400) == 0 {
                     self.shared.broken.fetch_add(1, Ordering::Relaxed);
@@ -159,7 +197,7 @@ impl Terminal {
                     return;
                 }
             }
-            match line.receive(STROKE) {
+            match line.receive(every) {
                 Received::Message(answer) => {
                     heard = Instant::now();
                     self.take(&answer, &mut here);
@@ -173,8 +211,10 @@ impl Terminal {
     }
 
     fn top_up(&mut self, unsent: &mut Vec<Decoded>) {
+        let mut allowed = self.allowed();
         let mut all = self.shared.asked.lock().expect("nothing panics while it is held");
-        while self.open.len() < OPEN_MAX && !self.shared.is_quiet.load(Ordering::SeqCst) {
+        while self.open.len() < self.manner.open_max && allowed > 0 && !self.shared.is_quiet.load(Ordering::SeqCst) {
+            allowed -= 1;
             self.next += 1;
             let request = iso::payment(self.number, self.next);
             self.shared.open.fetch_add(1, Ordering::SeqCst);
@@ -185,11 +225,25 @@ impl Terminal {
         }
     }
 
-    fn take(&mut self, answer: &Decoded, here: &mut HashSet<String>) {
-        let of = iso::name(answer);
-        if !here.remove(&of) {
-            return self.wrong(format!("a second answer on one connection, or one to no request of it: {of}"));
+    /// How many new requests its rate allows by now.
+    fn allowed(&mut self) -> u64 {
+        let rate = self.shared.rate.load(Ordering::Relaxed);
+        if rate == 0 {
+            self.since = Instant::now();
+            return u64::MAX;
         }
+        let due = (self.since.elapsed().as_secs_f64() * rate as f64) as u64;
+        self.since += Duration::from_secs_f64(due as f64 / rate as f64);
+        due
+    }
+
+    fn take(&mut self, answer: &Decoded, here: &mut HashMap<String, Instant>) {
+        let of = iso::name(answer);
+        let Some(asked) = here.remove(&of) else {
+            return self.wrong(format!("a second answer on one connection, or one to no request of it: {of}"));
+        };
+        let took = u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.shared.slowest_us.fetch_max(took, Ordering::Relaxed);
         let code = iso::text(answer, "39").to_owned();
         self.note(answer, |asked| asked.codes.push(code));
         if &*answer.mti != "0110" {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::row::pause;
@@ -70,7 +71,7 @@ impl Daemon {
     pub(crate) fn ready(&mut self) {
         let socket = self.data_dir.join("control.sock");
         let started = Instant::now();
-        while !asked(&socket) {
+        while top(&socket).is_none() {
             let ended = self.child.try_wait().expect("it is our child");
             assert!(ended.is_none() && started.elapsed() < PATIENCE, "the rack starts: {}", self.log());
             pause(LOOK_EVERY);
@@ -88,6 +89,13 @@ impl Daemon {
         // Behind the name, which is in brackets: state, then ten numbers, then both times in hundredths of a second.
         let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
         fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+    }
+
+    /// Messages on all its wires.
+    pub(crate) fn waiting(&self) -> u64 {
+        let top = top(&self.data_dir.join("control.sock")).unwrap_or_default();
+        let wires = top["wires"].as_array().into_iter().flatten();
+        wires.filter_map(|wire| wire["depth"].as_u64()).sum()
     }
 
     /// `kill -9`.
@@ -116,11 +124,13 @@ impl Drop for Daemon {
     }
 }
 
-fn asked(socket: &Path) -> bool {
-    let Ok(mut stream) = UnixStream::connect(socket) else { return false };
+/// What a rack shows of itself, once it answers.
+fn top(socket: &Path) -> Option<Value> {
+    let mut stream = UnixStream::connect(socket).ok()?;
     let mut line = String::new();
-    let is_sent = stream.write_all(b"{\"ask\":\"top\"}\n").is_ok();
-    is_sent && BufReader::new(stream).read_line(&mut line).is_ok() && line.contains("done")
+    stream.write_all(b"{\"ask\":\"top\"}\n").ok()?;
+    BufReader::new(stream).read_line(&mut line).ok()?;
+    serde_json::from_str::<Value>(&line).ok()?.get("done").cloned()
 }
 
 /// Resident memory of a process, MiB.

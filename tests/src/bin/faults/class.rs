@@ -11,7 +11,7 @@ use fluxrig_tests::outside::chance::Chance;
 use fluxrig_tests::outside::session::Session;
 use fluxrig_tests::outside::tally::Tally;
 
-use super::{clock, damage, eio, full, kill, overload, panic, pause, reset, syscall};
+use super::{backlog, clock, damage, eio, full, kill, overload, panic, pause, reset, soak, syscall};
 
 /// Why a class ended before its end.
 #[derive(Debug)]
@@ -98,10 +98,17 @@ pub(crate) const CLASSES: &[Class] = &[
     },
     Class {
         name: "overload",
-        about: "a consumer that is not there, and a terminal that asks without end and never reads",
+        about: "a consumer that is not there, and one terminal of 500 that asks without end and never reads",
         full: 6,
         slice: 2,
         run: overload::run,
+    },
+    Class {
+        name: "backlog",
+        about: "lines that wait on one wire while their consumer is away, and a `kill -9` on top of them",
+        full: 1_000_000,
+        slice: 20_000,
+        run: backlog::run,
     },
     Class {
         name: "clock",
@@ -112,6 +119,15 @@ pub(crate) const CLASSES: &[Class] = &[
     },
 ];
 
+/// Not among the classes: it takes its time. Its rounds are minutes.
+pub(crate) const SOAK: Class = Class {
+    name: "soak",
+    about: "so many minutes at half of peak, with kills and connections that break: nothing grows, nothing is missing",
+    full: 10,
+    slice: 1,
+    run: soak::run,
+};
+
 /// What is asked for on the command line.
 #[derive(Debug)]
 pub(crate) struct Ask {
@@ -121,6 +137,8 @@ pub(crate) struct Ask {
     pub(crate) is_slice: bool,
     /// Set by the suite itself, in the mount namespace that it has made for a class.
     pub(crate) is_inside: bool,
+    /// Rules of the runtime are broken, to see that this is noticed.
+    pub(crate) has_mutants: bool,
 }
 
 /// All there is to say.
@@ -131,8 +149,8 @@ pub(crate) fn usage() -> String {
          --slice        few of each, for a minute of CI\n  \
          --daemon PATH  the binary `fluxrig`; default: beside this one\n\nclasses, with their faults in full and in a slice:\n"
         .to_owned();
-    for Class { name, about, full, slice, .. } in CLASSES {
-        text.push_str(&format!("  {name:8} {full:5} {slice:4}  {about}\n"));
+    for Class { name, about, full, slice, .. } in CLASSES.iter().chain([&SOAK]) {
+        text.push_str(&format!("  {name:8} {full:7} {slice:5}  {about}\n"));
     }
     text
 }
@@ -141,7 +159,8 @@ impl Ask {
     /// Reads the arguments; `None` when help is asked for.
     pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<(Vec<&'static Class>, Self)>, String> {
         let beside = std::env::current_exe().map_err(|error| error.to_string())?.with_file_name("fluxrig");
-        let mut ask = Self { daemon: beside, seed: 1, rounds: None, is_slice: false, is_inside: false };
+        let mut ask =
+            Self { daemon: beside, seed: 1, rounds: None, is_slice: false, is_inside: false, has_mutants: false };
         let mut classes = Vec::new();
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or_else(|| format!("`{arg}` needs a value"));
@@ -152,9 +171,10 @@ impl Ask {
                 "--rounds" => ask.rounds = Some(number(value()?)?),
                 "--slice" => ask.is_slice = true,
                 "--inside" => ask.is_inside = true,
+                "--mutants" if cfg!(feature = "mutants") => ask.has_mutants = true,
                 "--daemon" => ask.daemon = value()?.into(),
                 name => {
-                    let class = CLASSES.iter().find(|class| class.name == name);
+                    let class = CLASSES.iter().chain([&SOAK]).find(|class| class.name == name);
                     classes.push(class.ok_or_else(|| format!("`{name}` is no class of faults"))?);
                 }
             }
@@ -179,6 +199,9 @@ impl Ask {
     /// What runs a class like this again.
     pub(crate) fn again(&self, class: &Class, rounds: u64) -> String {
         let slice = if self.is_slice { " --slice" } else { "" };
+        if class.name == SOAK.name {
+            return format!("cargo xtask soak --minutes {rounds} --seed {}", self.seed);
+        }
         format!("cargo xtask faults {} --rounds {rounds} --seed {}{slice}", class.name, self.seed)
     }
 }
@@ -208,6 +231,12 @@ impl Report {
     /// So many faults have fired.
     pub(crate) fn fired_times(&mut self, kind: &str, times: u64) {
         *self.fired.entry(kind.to_owned()).or_default() += times;
+    }
+
+    /// How many faults have fired.
+    #[cfg(feature = "mutants")]
+    pub(crate) fn total(&self) -> u64 {
+        self.fired.values().sum()
     }
 
     /// A kind that never fired, or the word for no kind at all.

@@ -27,14 +27,16 @@ pub(crate) fn run(ask: &Ask, rounds: u64, chance: &mut Chance, report: &mut Repo
 
 fn world<W: World>(world: W, kills: u64, chance: &mut Chance, report: &mut Report) -> Result<(), Stop> {
     let mut session = Session::new(world);
-    let outcome = kills_of(&mut session, kills, chance, report).and_then(|()| session.end());
+    let outcome = kills_of(&mut session, kills, LOAD_MAX, chance, report).and_then(|()| session.end());
     report.session(&mut session);
     Ok(outcome?)
 }
 
-fn kills_of<W: World>(
+/// Kills it so often, each up to `load` after some answers.
+pub(crate) fn kills_of<W: World>(
     session: &mut Session<W>,
     kills: u64,
+    load: Duration,
     chance: &mut Chance,
     report: &mut Report,
 ) -> Result<(), String> {
@@ -42,7 +44,7 @@ fn kills_of<W: World>(
     let (mut done, mut judged) = (0, 0);
     while done < kills {
         session.until_answers(chance.zipf(300))?;
-        wait::pass(chance.time(LOAD_MAX));
+        wait::pass(chance.time(load));
         session.kill();
         report.fired("under load");
         done += 1;

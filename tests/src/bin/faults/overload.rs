@@ -1,5 +1,5 @@
 //! Overload: while a consumer is not there its wire fills, the door closes, the source is not read and memory stays as
-//! it is; and a terminal that asks without end and never reads is cut off alone. All goes on afterwards.
+//! it is; and one terminal of 500 that asks without end and never reads is cut off alone. All goes on afterwards.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -37,7 +37,8 @@ pub(crate) fn run(ask: &Ask, rounds: u64, chance: &mut Chance, report: &mut Repo
         report.session(&mut session);
         outcome?;
         let scenario = SCENARIO.replacen(TERMINALS.0, TERMINALS.1, 1);
-        let mut session = Session::new(Payments::with(&scenario, &ask.daemon, None, chance)?);
+        let payments = Payments::with(&scenario, &ask.daemon, None, chance)?.with_a_crowd(chance);
+        let mut session = Session::new(payments);
         let outcome = never_reads(&mut session, report);
         report.session(&mut session);
         outcome?;
@@ -59,9 +60,9 @@ fn no_consumer(session: &mut Session<Pipeline>, report: &mut Report) -> Result<(
     if !is_calm || !is_told {
         return Err(format!("{last} lines without a consumer, doors {}", top["doors"]));
     }
-    let before = memory_kib(session.daemon()?.pid())?;
+    let before = session.daemon()?.memory_kib()?;
     wait::pass(WATCHED);
-    let after = memory_kib(session.daemon()?.pid())?;
+    let after = session.daemon()?.memory_kib()?;
     if after > before + GROWTH_KIB_MAX || session.world.progress() != last {
         let more = session.world.progress() - last;
         return Err(format!("behind a closed door: memory from {before} to {after} KiB, and {more} more lines"));
@@ -71,14 +72,6 @@ fn no_consumer(session: &mut Session<Pipeline>, report: &mut Report) -> Result<(
     session.world.open_ledger_at(nobody)?;
     session.until_answers(500)?;
     session.end()
-}
-
-/// Resident memory of a process.
-fn memory_kib(pid: u32) -> Result<u64, String> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).map_err(tried("memory of the rack"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    number.ok_or_else(|| "the system does not say how much memory the rack has".to_owned())
 }
 
 /// A connection for which the system keeps little: it is the rack's own bound that has to end it.
@@ -105,7 +98,8 @@ fn flood(mut line: Line, asked: &AtomicU64) {
 }
 
 fn never_reads(session: &mut Session<Payments>, report: &mut Report) -> Result<(), String> {
-    session.start(50)?;
+    session.start(500)?;
+    let before = session.world.terminals().slowest();
     let line = Line::new(narrow(session.world.address()).map_err(tried("a terminal"))?);
     line.set_patience(FULL_MAX);
     let asked = Arc::new(AtomicU64::new(0));
@@ -138,7 +132,8 @@ fn never_reads(session: &mut Session<Payments>, report: &mut Report) -> Result<(
     let counted = session.rack().counted(&["fluxrig_gear_count_total", "connections_closed", "\"unsent\""])?
         + session.rack().counted(&["fluxrig_gear_count_total", "connections_closed", "\"write\""])?;
     report.note(format!(
-        "never reads: cut off after {number} requests; others had {slowest} answers in {WATCHED:?} at least"
+        "never reads: cut off after {number} requests; the 499 others had {slowest} answers in {WATCHED:?} at least, the slowest after {:?} ({before:?} before)",
+        session.world.terminals().slowest()
     ));
     if counted == 0 {
         return Err("a connection that does not read ended, and was not counted as such".to_owned());

@@ -54,6 +54,8 @@ impl Gear for Panicking {
 pub(crate) fn rack(mut words: impl Iterator<Item = String>) -> ExitCode {
     let (Some(scenario), Some(data_dir)) = (words.next(), words.nth(1)) else { return ExitCode::from(2) };
     fluxrig_rack::limit_panic_reports();
+    #[cfg(feature = "mutants")]
+    super::mutants::break_rule();
     let about = About { category: Category::Logic, maturity: Maturity::Preview };
     let catalog = fluxrig_gears::standard().with::<Panicking>(about);
     let lived = Rack::load(&scenario, &catalog).map_err(|error| error.to_string()).and_then(|rack| {
@@ -123,7 +125,7 @@ fn drained(
     report: &mut Report,
 ) -> Result<u64, Stop> {
     let mut pipeline = Pipeline::with(&scenario(rounds, is_bad, 5, 2), &ask.daemon, None, chance)?;
-    pipeline.set_runner(own.to_owned());
+    pipeline.rack_mut().runner = Some(own.to_owned());
     let mut session = Session::new(pipeline);
     let outcome = (|| {
         session.start(1)?;
@@ -150,7 +152,7 @@ fn drained(
 /// More restarts than its intensity allows bring nothing out of the wire: the gear is failed, its wire holds whatever comes, also over a kill, and the others go on.
 fn held(ask: &Ask, own: &Path, rounds: u64, chance: &mut Chance, report: &mut Report) -> Result<(), Stop> {
     let mut pipeline = Pipeline::with(&scenario(rounds, true, 3, 1000), &ask.daemon, None, chance)?;
-    pipeline.set_runner(own.to_owned());
+    pipeline.rack_mut().runner = Some(own.to_owned());
     let mut session = Session::new(pipeline);
     let outcome = (|| {
         for start in 1..=2 {
