@@ -478,7 +478,7 @@ fn a_second_signal_ends_what_does_not_drain() {
     while get(&metrics, "/readyz") != (503, "draining\n".to_owned()) {}
     assert_eq!(get(&metrics, "/healthz").0, 200);
     assert!(daemon.ask(&["dlq", "list"]).status.success());
-    let output = daemon.ask(&["dlq", "purge", "--all"]);
+    let output = daemon.ask(&["dlq", "purge", "--all", "--yes"]);
     assert_eq!(output.status.code(), Some(75), "{}", text(&output.stderr));
     // It says what it is that does not drain.
     let top = daemon.top();

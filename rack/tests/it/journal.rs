@@ -176,7 +176,8 @@ const CASES: &[Case] = &[
         words: &["found the header of segment"],
     },
     Case {
-        name: "a group where no segment was begun",
+        // As in the file of a deleted segment, which is another's by now.
+        name: "an older group where no segment was begun",
         damage: |files, at| {
             let group = at.ours[&at.newest][4096..].to_vec();
             let prepared = files.get_mut(&at.prepared).unwrap();
@@ -184,7 +185,7 @@ const CASES: &[Case] = &[
             prepared.extend(group);
         },
         code: 0,
-        words: &["{prepared}+0: found no header, but something behind it", "a torn tail"],
+        words: &["whole up to epoch "],
     },
 ];
 
