@@ -74,8 +74,12 @@ struct Ground {
 impl Ground {
     fn new(dir: &TempDir) -> Self {
         let (ours, theirs) = (filled(dir, "north"), filled(dir, "south"));
-        let begun: Vec<&String> = ours.keys().filter(|name| ours[*name].starts_with(b"FLUXJRNL")).collect();
-        assert!(begun.len() >= 4, "{begun:?}");
+        let mut begun: Vec<&String> = ours.keys().filter(|name| ours[*name].starts_with(b"FLUXJRNL")).collect();
+        // The first group of the newest one says from which on segments count.
+        let oldest = &ours[begun[begun.len() - 1]][4096 + 40..4096 + 44];
+        let oldest = format!("{:08x}.seg", u32::from_le_bytes(oldest.try_into().unwrap()));
+        begun.retain(|name| **name >= oldest);
+        assert!(begun.len() >= 3, "{begun:?} of {:?}", ours.keys());
         let prepared = ours.keys().find(|name| ours[*name].starts_with(b"FLUXNEXT")).unwrap();
         let [oldest, middle, newest, prepared] =
             [begun[0], begun[1], begun[begun.len() - 1], prepared].map(String::clone);
