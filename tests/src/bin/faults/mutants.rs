@@ -15,15 +15,9 @@ use super::kill;
 
 /// Tells the rack of this program which rule it breaks.
 const VARIABLE: &str = "FLUXRIG_MUTANT";
-/// Those that a process which is killed shows; the others need a power cut or a failing disk, which the simulation has.
-const SHOWN: [Mutation; 6] = [
-    Mutation::AckBeforeEffect,
-    Mutation::EffectBeforeMark,
-    Mutation::ReceiptBeforeMark,
-    Mutation::NoTaken,
-    Mutation::FloorsWithoutRanges,
-    Mutation::DeleteAnyDeadSegment,
-];
+/// Those that a process which is killed shows soon. The others need a power cut, a failing disk or luck, which the
+/// simulation has.
+const SHOWN: [Mutation; 3] = [Mutation::EffectBeforeMark, Mutation::NoTaken, Mutation::DeleteAnyDeadSegment];
 const KILLS_MAX: u64 = 200;
 
 /// In the process of the rack: breaks the rule that it was told to break.
