@@ -57,6 +57,7 @@ const RULES: &[Rule] = &[
     Rule { name: "architecture-names", check: pages::architecture_names },
     Rule { name: "readme-commands", check: pages::readme_commands },
     Rule { name: "readme-code", check: pages::readme_code },
+    Rule { name: "reliability-proof", check: pages::reliability_proof },
     Rule { name: "gear-catalog", check: gears::catalog },
     Rule { name: "config-unit", check: gears::config_unit },
     Rule { name: "machine-path", check: text::machine_path },

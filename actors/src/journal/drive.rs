@@ -30,6 +30,9 @@ const BACKGROUND_AFTER: Duration = Duration::from_millis(500);
 /// Time between two attempts at a new segment, and between two looks at the disk.
 const RETRY_EVERY: Duration = Duration::from_millis(250);
 
+/// How often the last group is tried.
+const FINISH_TRIES: u32 = 3;
+
 const RUN: u8 = 0;
 const FINISH: u8 = 1;
 const KILL: u8 = 2;
@@ -308,7 +311,19 @@ impl ThreadDriver {
     }
 }
 
+/// The last cut. A flush that fails takes with it what was only written and may be promised already, so that is written
+/// anew as long as there is hope.
 async fn finish(writer: &mut Writer) -> Result<(), StorageError> {
+    for _ in 1..FINISH_TRIES {
+        match last_group(writer).await {
+            Err(error) => writer.fail(&error),
+            done => return done,
+        }
+    }
+    last_group(writer).await
+}
+
+async fn last_group(writer: &mut Writer) -> Result<(), StorageError> {
     if writer.state() == WriterState::Degraded {
         writer.recover().await?;
     }

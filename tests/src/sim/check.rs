@@ -160,9 +160,15 @@ impl<'a> Checker<'a> {
                 };
                 self.processes.push(process);
             }
+            Event::Died => {
+                if let Some(process) = self.processes.last_mut() {
+                    process.end_ns = at_ns;
+                }
+            }
             Event::Ended(end) => {
                 if let Some(process) = self.processes.last_mut() {
-                    (process.end_line, process.end_ns, process.end) = (line, at_ns, Some(*end));
+                    (process.end_line, process.end) = (line, Some(*end));
+                    process.end_ns = process.end_ns.min(at_ns);
                 }
             }
             Event::Offered { source, n, key, expires } => {

@@ -23,6 +23,8 @@ pub struct Label {
 pub enum Event {
     /// A process of the rig runs.
     Started,
+    /// Its disk does nothing for it any more: from here on nobody sees what it does, though its end comes later.
+    Died,
     /// It ended.
     Ended(End),
     /// A source offers a message to its door.
@@ -243,8 +245,8 @@ impl Proc {
     /// Whether it lives: neither ended nor killed in the middle of a disk operation.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        if self.disk.0.is_killed() {
-            self.end();
+        if self.disk.0.is_killed() && self.is_alive.swap(false, Ordering::Relaxed) {
+            self.ledger.note(Event::Died);
         }
         self.is_alive.load(Ordering::Relaxed)
     }

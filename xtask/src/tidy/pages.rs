@@ -8,6 +8,9 @@ use super::tree::{File, Tree, numbered, words};
 use crate::{COMMANDS, manifest};
 
 const ARCHITECTURE: &str = "ARCHITECTURE.md";
+const RELIABILITY: &str = "RELIABILITY.md";
+const FAULT_CLASSES: &str = "tests/src/bin/faults/class.rs";
+const MUTANTS: &str = "actors/src/mutants.rs";
 
 pub(super) fn architecture_names(tree: &Tree) -> Vec<Finding> {
     let Some(page) = tree.file(ARCHITECTURE) else { return Vec::new() };
@@ -56,6 +59,34 @@ pub(super) fn readme_commands(tree: &Tree) -> Vec<Finding> {
                 findings.push(Finding::new(&page.path, line, format!("there is no package `{name}`"), remedy));
             }
         }
+    }
+    findings
+}
+
+/// What the page on reliability claims must be there to be run: its commands, the classes of faults, every broken rule.
+pub(super) fn reliability_proof(tree: &Tree) -> Vec<Finding> {
+    let Some(page) = tree.file(RELIABILITY) else { return Vec::new() };
+    let code = |path| tree.file(path).map(|file| file.text.as_str()).unwrap_or_default();
+    let (classes, mutants) = (code(FAULT_CLASSES), code(MUTANTS));
+    let mut findings = Vec::new();
+    for (line, command) in inline_code(&page.text) {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let ["cargo", "xtask", name, rest @ ..] = words.as_slice() else { continue };
+        if !COMMANDS.iter().any(|known| known.name == *name) {
+            let what = format!("`{name}` is no command of `cargo xtask`");
+            findings.push(Finding::new(RELIABILITY, line, what, "`cargo xtask` lists what exists"));
+        }
+        let named = rest.iter().filter(|_| *name == "faults").take_while(|word| !word.starts_with("--"));
+        for class in named.filter(|class| !classes.contains(&format!("name: \"{class}\""))) {
+            let what = format!("`{class}` is no class of faults");
+            findings.push(Finding::new(RELIABILITY, line, what, "`cargo xtask faults --help` lists them"));
+        }
+    }
+    let variants = mutants.lines().skip_while(|line| !line.starts_with("pub enum Mutation")).skip(1);
+    let variants = variants.take_while(|line| *line != "}").filter_map(|line| line.trim().strip_suffix(','));
+    for name in variants.filter(|name| !page.text.contains(&format!("`{name}`"))) {
+        let what = format!("nothing says how the mutation `{name}` is noticed");
+        findings.push(Finding::new(RELIABILITY, 1, what, "run `sim --mutants` and list it"));
     }
     findings
 }

@@ -130,3 +130,39 @@ fn what_is_read_back_to_be_carried_loses_its_secrets_when_it_has_expired() {
     let carried = crate::sample::decode(&redact_expired(bytes, &settings, 1_001));
     assert_eq!((carried.id, carried.expires, &carried.raw), (msg.id, msg.expires, &None));
 }
+
+/// What was written and promised is in the page cache only; a flush that fails at the end would take it along.
+#[tokio::test(start_paused = true)]
+async fn a_flush_that_fails_at_the_end_is_not_the_end() {
+    let (mut kept, mut failed) = (0, 0);
+    for seed in 0..40 {
+        let disk = SimDisk::new(seed);
+        let rig = |hand| {
+            let mut journal = JournalOptions::disk(disk.process());
+            journal.pace = Some(Pace { seed, max: Duration::from_micros(100) });
+            let options = WireOptions { lane: Lane::Os, ..WireOptions::default() };
+            Rig::new("end")
+                .world(Arc::new(SimWorld::new(seed)))
+                .journal_with(journal)
+                .endpoint("hand", Hand(hand))
+                .endpoint("stalled", Stalled)
+                .wire_with("hand", "stalled", options)
+        };
+        let (hand, mut io) = watch::channel(None);
+        let running = rig(hand).start().await.unwrap();
+        let io = io.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+        assert!(io.door().admit(io.message()).await.unwrap().durable().await);
+        let before = disk.fired().sync_errors;
+        disk.set_faults(Faults { sync_error_ppm: 300_000, ..Faults::default() });
+        running.stop(Duration::from_millis(10)).await;
+        disk.set_faults(Faults::default());
+        failed += u64::from(disk.fired().sync_errors > before);
+        disk.kill();
+        let running = rig(watch::channel(None).0).start().await.unwrap();
+        kept += running.wires()[0].depth;
+        running.kill().await;
+        disk.kill();
+    }
+    // Three failures in a row are given up on.
+    assert!(failed >= 10 && kept >= 36, "{failed} failed, {kept} of 40 kept");
+}
