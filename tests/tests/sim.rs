@@ -57,6 +57,16 @@ fn seeds_break_no_rule_and_meet_every_fault() {
     assert!(totals.classes.duplicate > 0 && totals.classes.unknown > 0 && totals.classes.dead > 0, "{totals}");
 }
 
+/// Seeds under which a rule was broken once, long ago or not.
+#[test]
+fn seeds_that_found_something_stay_clean() {
+    let _sound = sound();
+    for seed in [2_027_067, 3_008_771] {
+        let report = sim::run(seed, &Options::default());
+        assert_eq!(report.violations.len(), 0, "{report}");
+    }
+}
+
 #[test]
 fn a_seed_repeats_itself() {
     let _sound = sound();

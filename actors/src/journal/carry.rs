@@ -36,6 +36,9 @@ const WORTH: u64 = 2;
 const WORTH_SCARCE: u64 = 16;
 /// Segments that are left alone: the one being written, and the one before it.
 const KEEP_SEGMENTS: SegmentId = 2;
+/// The same while the disk is above a watermark. With a quota of a few segments, and one of them made longer by a long
+/// group, it is the one before that must go.
+const KEEP_SEGMENTS_SCARCE: SegmentId = 1;
 
 /// How far carrying has come.
 #[derive(Debug)]
@@ -101,13 +104,13 @@ impl Carrying {
     }
 
     /// Whether there are more segments than are left alone.
-    pub(crate) fn has_spare(&self, newest: SegmentId) -> bool {
-        newest >= self.oldest + KEEP_SEGMENTS
+    pub(crate) fn has_spare(&self, newest: SegmentId, is_scarce: bool) -> bool {
+        newest >= self.oldest + if is_scarce { KEEP_SEGMENTS_SCARCE } else { KEEP_SEGMENTS }
     }
 
     /// Whether there are, and one more than at the last look.
     pub(crate) fn is_due(&mut self, newest: SegmentId) -> bool {
-        let is_due = newest > self.looked_at && self.has_spare(newest);
+        let is_due = newest > self.looked_at && self.has_spare(newest, false);
         if is_due {
             self.looked_at = newest;
         }

@@ -380,7 +380,7 @@ impl Writer {
         // Nothing else would make the cut in which an idle rig makes room, and its doors would stay closed.
         if level > 0
             && !self.carrying.is_active()
-            && self.carrying.has_spare(self.storage.current())
+            && self.carrying.has_spare(self.storage.current(), true)
             && self.carry_worth(true).is_some()
         {
             self.node.note_dirty();
@@ -444,7 +444,7 @@ impl Writer {
         let newest = self.storage.current();
         let is_scarce = self.node.gauge.level() > 0;
         // On a full disk every cut looks again: acks may have emptied the oldest segment without a rotation.
-        let is_due = self.carrying.is_due(newest) || (is_scarce && self.carrying.has_spare(newest));
+        let is_due = self.carrying.is_due(newest) || (is_scarce && self.carrying.has_spare(newest, true));
         if self.carrying.is_active() || !is_due {
             return;
         }

@@ -162,6 +162,17 @@ async fn an_idle_rig_above_a_watermark_makes_room() {
     rig.kill().await;
 }
 
+/// A long group makes its segment long: with a quota of four segments, the one before the one being written is then what
+/// holds the doors closed, and it goes as well.
+#[tokio::test(start_paused = true)]
+async fn long_messages_under_a_small_quota_do_not_close_the_doors_for_good() {
+    let disk = SimDisk::new(1);
+    let rig = rig(&disk, Source::new(5, 150_000), "sink", 0, 256 << 10).start().await.unwrap();
+    until("all five have gone through", || rig.wires()[0].passed == 5).await;
+    until("the doors are open", || rig.doors()[0].closed.is_none()).await;
+    rig.kill().await;
+}
+
 /// Two messages that their sink keeps lie in front of six hours of traffic, under a quota of four segments. Their
 /// segments go all the same, the doors stay open, and a crash finds both of them, once.
 #[tokio::test(start_paused = true)]
