@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{JoinHandle, Thread};
@@ -30,8 +30,8 @@ const BACKGROUND_AFTER: Duration = Duration::from_millis(500);
 /// Time between two attempts at a new segment, and between two looks at the disk.
 const RETRY_EVERY: Duration = Duration::from_millis(250);
 
-/// How often the last group is tried.
-const FINISH_TRIES: u32 = 3;
+/// How often the last group is tried, at that distance: a disk that refuses for five seconds will go on doing so.
+const FINISH_TRIES: u32 = 20;
 
 const RUN: u8 = 0;
 const FINISH: u8 = 1;
@@ -42,12 +42,19 @@ const KILL: u8 = 2;
 pub(crate) struct Control {
     order: AtomicU8,
     finished: watch::Sender<bool>,
+    /// The last group is on disk: nothing that was promised hangs on what the page cache keeps.
+    is_kept: AtomicBool,
     figures: Mutex<(JournalStats, Usage)>,
 }
 
 impl Control {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { order: AtomicU8::new(RUN), finished: watch::Sender::new(false), figures: Mutex::default() })
+        Arc::new(Self {
+            order: AtomicU8::new(RUN),
+            finished: watch::Sender::new(false),
+            is_kept: AtomicBool::new(false),
+            figures: Mutex::default(),
+        })
     }
 
     /// Last cut, last flush, clean mark, end.
@@ -65,6 +72,11 @@ impl Control {
     pub(crate) async fn finished(&self) {
         // The sender lives in `self`, so this cannot fail.
         drop(self.finished.subscribe().wait_for(|finished| *finished).await);
+    }
+
+    /// After the end: whether the last group is on disk.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.is_kept.load(Ordering::Acquire)
     }
 
     pub(crate) fn figures(&self) -> (JournalStats, Usage) {
@@ -155,7 +167,8 @@ impl ThreadDriver {
             let rest = match order {
                 RUN => Some(self.turn(&mut rounds, &mut quiet_since)),
                 FINISH => {
-                    self.finish(&mut rounds.writer);
+                    let rest = async || std::thread::park_timeout(RETRY_EVERY);
+                    block_on(finish(&mut rounds.writer, &self.control, rest));
                     None
                 }
                 _ => None,
@@ -301,26 +314,31 @@ impl ThreadDriver {
             self.control.publish(writer);
         }
     }
-
-    fn finish(&mut self, writer: &mut Writer) {
-        if let Err(error) = block_on(finish(writer)) {
-            writer.fail(&error);
-            tracing::error!(%error, "journal: the last group was not written; the next start recovers as after a crash");
-        }
-        self.control.publish(writer);
-    }
 }
 
 /// The last cut. A flush that fails takes with it what was only written and may be promised already, so that is written
 /// anew as long as there is hope.
-async fn finish(writer: &mut Writer) -> Result<(), StorageError> {
-    for _ in 1..FINISH_TRIES {
+async fn finish(writer: &mut Writer, control: &Control, rest: impl AsyncFn()) {
+    for left in (0..FINISH_TRIES).rev() {
         match last_group(writer).await {
-            Err(error) => writer.fail(&error),
-            done => return done,
+            Ok(()) => {
+                control.is_kept.store(true, Ordering::Release);
+                break;
+            }
+            Err(error) => {
+                writer.fail(&error);
+                if left == 0 || control.order() == KILL {
+                    tracing::error!(
+                        %error,
+                        "journal: the last group was not written, what `durability: os` promised may be gone; remedy: mend the disk, the next start recovers as after a crash"
+                    );
+                    break;
+                }
+                rest().await;
+            }
         }
     }
-    last_group(writer).await
+    control.publish(writer);
 }
 
 async fn last_group(writer: &mut Writer) -> Result<(), StorageError> {
@@ -403,10 +421,7 @@ pub(crate) fn spawn_task(writer: Writer, control: Arc<Control>, pace: Pace) {
         }
         let mut rounds = desk.take();
         if control.order() == FINISH {
-            if let Err(error) = finish(&mut rounds.writer).await {
-                tracing::error!(%error, "journal: the last group was not written");
-            }
-            control.publish(&rounds.writer);
+            finish(&mut rounds.writer, &control, async || tokio::time::sleep(RETRY_EVERY).await).await;
         }
     });
 }

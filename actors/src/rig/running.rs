@@ -252,12 +252,12 @@ impl RunningRig {
     }
 
     /// Drains as [`RunningRig::drain`] does, then the last flush; the tree stops in reverse. What is left on standard
-    /// wires stays in the journal. True when nothing under way was left.
+    /// wires stays in the journal. True when nothing under way was left, and the journal is on disk to its end.
     pub async fn stop(self, deadline: Duration) -> bool {
         let is_done = self.drain(deadline).await;
         self.root.stop().await;
         self.end();
-        is_done
+        is_done && self.control.as_ref().is_none_or(|control| control.is_kept())
     }
 
     /// Runs until `signal`, then drains for at most `deadline`.

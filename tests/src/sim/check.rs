@@ -223,8 +223,8 @@ impl<'a> Checker<'a> {
         self.processes.iter().filter(move |process| match (lane, process.end) {
             (_, None) | (Lane::Flush, _) => false,
             (Lane::Turbo, Some(_)) => true,
-            // A failed flush may have thrown away what was only written.
-            (Lane::Os, Some(End::Killed)) => process.is_troubled,
+            // A failed flush may have thrown away what was only written; a stop that cannot write it anew says so.
+            (Lane::Os, Some(End::Killed | End::Undrained)) => process.is_troubled,
             (Lane::Os, Some(end)) => end == End::PowerLost,
         })
     }

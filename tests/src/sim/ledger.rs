@@ -97,7 +97,7 @@ pub enum Event {
 pub enum End {
     /// Stopped and drained.
     Clean,
-    /// Stopped before it was drained.
+    /// Stopped before it was drained, or before its last group was written.
     Undrained,
     /// `kill -9`.
     Killed,

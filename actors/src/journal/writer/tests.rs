@@ -140,6 +140,7 @@ async fn a_flush_that_fails_at_the_end_is_not_the_end() {
         let rig = |hand| {
             let mut journal = JournalOptions::disk(disk.process());
             journal.pace = Some(Pace { seed, max: Duration::from_micros(100) });
+            journal.segment_bytes = 64 << 10;
             let options = WireOptions { lane: Lane::Os, ..WireOptions::default() };
             Rig::new("end")
                 .world(Arc::new(SimWorld::new(seed)))
@@ -154,7 +155,7 @@ async fn a_flush_that_fails_at_the_end_is_not_the_end() {
         assert!(io.door().admit(io.message()).await.unwrap().durable().await);
         let before = disk.fired().sync_errors;
         disk.set_faults(Faults { sync_error_ppm: 300_000, ..Faults::default() });
-        running.stop(Duration::from_millis(10)).await;
+        assert!(running.stop(Duration::from_millis(10)).await);
         disk.set_faults(Faults::default());
         failed += u64::from(disk.fired().sync_errors > before);
         disk.kill();
@@ -163,6 +164,17 @@ async fn a_flush_that_fails_at_the_end_is_not_the_end() {
         running.kill().await;
         disk.kill();
     }
-    // Three failures in a row are given up on.
-    assert!(failed >= 10 && kept >= 36, "{failed} failed, {kept} of 40 kept");
+    assert!(failed >= 10 && kept == 40, "{failed} failed, {kept} of 40 kept");
+}
+
+/// A disk that refuses for good is given up on after a while, and whoever stops the rig learns of it.
+#[tokio::test(start_paused = true)]
+async fn a_stop_says_when_the_last_group_was_not_written() {
+    let disk = SimDisk::new(1);
+    let (rig, io) = start(&disk, Settings::default()).await;
+    drop(io.door().admit(io.message()).await.unwrap());
+    disk.set_faults(Faults { sync_error_ppm: 1_000_000, ..Faults::default() });
+    let since = tokio::time::Instant::now();
+    assert!(!rig.stop(Duration::from_millis(10)).await);
+    assert!((4..=6).contains(&since.elapsed().as_secs()), "{:?}", since.elapsed());
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fluxrig_tests::outside::chance::Chance;
-use fluxrig_tests::outside::payments::Payments;
+use fluxrig_tests::outside::payments::{Payments, SCENARIO};
 use fluxrig_tests::outside::pipeline::Pipeline;
 use fluxrig_tests::outside::session::Session;
 use fluxrig_tests::outside::{World, wait};
@@ -14,11 +14,15 @@ use super::class::{Ask, Report, Stop};
 const SLICE: Duration = Duration::from_secs(2);
 /// Longer than the switch's ten seconds and a terminal's patience.
 const FULL_SECS: std::ops::Range<u64> = 30..60;
+/// Time passes for what the switch remembers while it stands still, and repeats are asked for afterwards.
+const REMEMBERED: (&str, &str) =
+    ("      timeout_ms: 10000\n", "      timeout_ms: 10000\n      repeats: { window_ms: 300000 }\n");
 
 pub(crate) fn run(ask: &Ask, rounds: u64, chance: &mut Chance, report: &mut Report) -> Result<(), Stop> {
     report.expect("pause");
     let payments = rounds.div_ceil(2);
-    world(Payments::new(&ask.daemon, None, chance)?, ask, payments, chance, report)?;
+    let scenario = SCENARIO.replacen(REMEMBERED.0, REMEMBERED.1, 1);
+    world(Payments::with(&scenario, &ask.daemon, None, chance)?, ask, payments, chance, report)?;
     world(Pipeline::new(&ask.daemon, None, chance)?, ask, rounds - payments, chance, report)
 }
 
@@ -45,6 +49,7 @@ fn pauses<W: World>(
         wait::pass(time);
         session.daemon()?.signal(Signal::CONT);
         report.fired("pause");
+        report.note(format!("stood still for {time:?}"));
         session.until_answers(100)?;
         session.settle()?;
         session.world.set_quiet(false);
