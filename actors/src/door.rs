@@ -127,7 +127,7 @@ impl Door {
             epochs: Mutex::default(),
         });
         for queue in &door.reach {
-            queue.doors.lock().expect("nothing panics while it is held").push(Arc::clone(&door));
+            queue.doors.lock().expect("nothing panics while it is held").push(Arc::downgrade(&door));
         }
         door
     }

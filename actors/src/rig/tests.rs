@@ -296,3 +296,25 @@ async fn numbers_with_which_nothing_moves() {
         gear `pass`: found a cycle of gears through it, expected an endpoint in every cycle; remedy: break the cycle, or answer through an endpoint"#]],
     );
 }
+
+/// A service starts and ends rigs as long as it lives: nothing of one is left in memory.
+#[tokio::test(start_paused = true)]
+async fn an_ended_rig_leaves_nothing_behind() {
+    for is_killed in [false, true] {
+        let disk = crate::journal::disk::sim::SimDisk::new(1);
+        let rig =
+            line(&disk, Lane::Flush).gear("log", Panicking).wire("source", "log").start().await.expect("it starts");
+        let node = Arc::downgrade(&rig.node);
+        let queues: Vec<_> = rig.node.queues.iter().map(Arc::downgrade).collect();
+        let cells: Vec<_> = rig.node.cells.iter().map(Arc::downgrade).collect();
+        match is_killed {
+            true => rig.kill().await,
+            false => drop(rig.stop(Duration::from_secs(1)).await),
+        }
+        // Tasks that were told to end still have to.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(queues.iter().filter(|queue| queue.upgrade().is_some()).count(), 0, "queues, killed: {is_killed}");
+        assert_eq!(cells.iter().filter(|cell| cell.upgrade().is_some()).count(), 0, "cells, killed: {is_killed}");
+        assert!(node.upgrade().is_none(), "the node, killed: {is_killed}");
+    }
+}

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use fluxrig_protocol::FluxMsg;
 use smol_str::SmolStr;
@@ -51,7 +51,7 @@ pub(crate) struct Queue {
     /// Messages here count as in motion: their consumer will take them by itself soon (HEART §4.3).
     pub(crate) consumer: Arc<Bell>,
     /// Rung when a full queue is full no more: the doors that feed it wait there.
-    pub(crate) doors: Mutex<Vec<Arc<Door>>>,
+    pub(crate) doors: Mutex<Vec<Weak<Door>>>,
     /// Rung when bodies must be read back.
     pub(crate) pager: Arc<Bell>,
     passed: AtomicU64,
@@ -327,7 +327,7 @@ impl Queue {
             self.pager.ring();
         }
         if before >= self.spec.capacity && before - count < self.spec.capacity {
-            for door in self.doors.lock().expect("nothing panics while it is held").iter() {
+            for door in self.doors.lock().expect("nothing panics while it is held").iter().filter_map(Weak::upgrade) {
                 door.open_up();
             }
         }
