@@ -8,6 +8,7 @@ use smol_str::SmolStr;
 
 use crate::cell::Cell;
 use crate::door::Door;
+use crate::memory::Change;
 use crate::mutants::{self, Mutation};
 use crate::node::Node;
 use crate::outlet::{Batch, Send};
@@ -168,13 +169,20 @@ impl Node {
     }
 
     /// Lets messages in through a door, as one commit. Returns what a receipt for them waits for.
-    pub(crate) fn admit(&self, door: &Door, sends: &mut Vec<Send>, now_ns: u64) -> After {
-        self.or_halt(|| self.admit_sends(door, sends, now_ns)).unwrap_or(NEVER)
+    pub(crate) fn admit(&self, admit: Admit<'_>) -> After {
+        self.or_halt(|| self.admit_sends(admit)).unwrap_or(NEVER)
     }
 
-    fn admit_sends(&self, door: &Door, sends: &mut Vec<Send>, now_ns: u64) -> After {
+    fn admit_sends(&self, admit: Admit<'_>) -> After {
+        let Admit { cell, door, sends, kept, dead, now_ns } = admit;
         // Into nothing when no wire leaves the door: then there is nothing to wait for either.
-        let lane = sends.iter().map(|send| self.queues[send.queue].spec.lane).max().unwrap_or(Lane::Turbo);
+        let mut lane = sends.iter().map(|send| self.queues[send.queue].spec.lane).max().unwrap_or(Lane::Turbo);
+        if !kept.is_empty() {
+            lane = lane.max(cell.lane);
+        }
+        if !dead.is_empty() {
+            lane = lane.max(self.dead.spec.lane);
+        }
         let (count, bytes) = (sends.len(), sends.iter().map(|send| send.msg.content_bytes()).sum());
         if sends.windows(2).any(|pair| pair[0].queue > pair[1].queue) {
             sends.sort_by_key(|send| send.queue);
@@ -183,8 +191,17 @@ impl Node {
         let now = self.after_now(lane);
         let mut rung = smallvec::SmallVec::<[usize; 8]>::new();
         let motion = self.push_runs(sends, now, now_ns, |idx| rung.push(idx));
+        if !dead.is_empty() {
+            let dead = dead.into_iter().map(|(msg, after, note)| (msg, after.max(now), note)).collect();
+            self.bury(dead, now_ns);
+        }
+        if !kept.is_empty() {
+            cell.memory().apply(kept.drain(..), cell.lane.is_standard());
+        }
         if lane.is_standard() {
-            door.note_admitted(self.epoch(), lane, count, bytes);
+            if count > 0 {
+                door.note_admitted(self.epoch(), lane, count, bytes);
+            }
             self.note_dirty();
         }
         drop(gate);
@@ -250,6 +267,18 @@ impl Node {
             seq
         })
     }
+}
+
+/// What an endpoint lets in at once, and what it keeps together with that.
+pub(crate) struct Admit<'a> {
+    pub(crate) cell: &'a Cell,
+    pub(crate) door: &'a Door,
+    pub(crate) sends: &'a mut Vec<Send>,
+    /// What it remembers from here on.
+    pub(crate) kept: &'a mut Vec<Change>,
+    /// What came from outside and cannot be let in.
+    pub(crate) dead: Vec<Letter>,
+    pub(crate) now_ns: u64,
 }
 
 /// How effects of one queue ended.

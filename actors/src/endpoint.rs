@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fluxrig_protocol::{EntityId, FluxId, FluxMsg, Trace};
+use fluxrig_protocol::{EntityId, FluxId, FluxMsg, Limits, Trace, Value};
 use smol_str::SmolStr;
 use tokio::sync::Notify;
 
@@ -19,7 +19,7 @@ use crate::tally::Tallies;
 mod admission;
 mod effects;
 
-pub use admission::{Admission, Receipt, Refused};
+pub use admission::{Admission, Keep, Receipt, Refused};
 pub use effects::{Effect, Effects};
 
 /// What an endpoint does with an effect that may have happened before a crash.
@@ -154,6 +154,19 @@ impl Io {
     pub fn door_on(&self, port: &str) -> Option<Admission> {
         let port_idx = self.cell.ports.output_idx(port)?;
         Some(Admission::new(&self.node, &self.cell, port_idx))
+    }
+
+    /// Limits of every message in this rig.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.node.settings.limits
+    }
+
+    /// What it has kept with admissions ([`Keep`]), in the order of keys: by an earlier start, of the process as well when
+    /// one of its wires is durable.
+    #[must_use]
+    pub fn recovered(&self) -> Vec<(SmolStr, Value)> {
+        self.cell.memory().iter().map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     /// The effects of all its input ports. Taken by one task; ended by any.

@@ -32,6 +32,8 @@ mod gear_actor;
 mod journal_actor;
 mod wire_actor;
 
+#[cfg(feature = "jetstream")]
+pub mod bus;
 pub mod clock;
 pub mod journal;
 #[doc(hidden)]
@@ -43,7 +45,7 @@ mod sample;
 
 pub use catalog::{About, Built, Catalog, CatalogError, Category, Manifest, Maturity};
 pub use door::Closed;
-pub use endpoint::{Admission, Effect, Effects, Endpoint, Io, OnMaybeSent, Receipt, Refused};
+pub use endpoint::{Admission, Effect, Effects, Endpoint, Io, Keep, OnMaybeSent, Receipt, Refused};
 pub use fate::{Outcome, SentAgain};
 pub use gear::{Gear, GearError, Link, StartContext};
 pub use node::{Redactor, Settings};

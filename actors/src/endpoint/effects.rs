@@ -65,6 +65,8 @@ pub struct Effect {
     seq: u64,
     after: After,
     is_maybe_sent: bool,
+    /// It had the flag of that name before it was taken.
+    was_flagged: bool,
     /// What to send.
     pub msg: FluxMsg,
 }
@@ -159,11 +161,20 @@ impl Effects {
 
     fn effect(&self, parked: Parked) -> Effect {
         let TakenEffect { seq, mut msg, after, is_maybe_sent } = parked.effect;
+        let was_flagged = msg.flags.contains(Flags::MAYBE_SENT);
         if is_maybe_sent {
             let flags = msg.flags.with(Flags::MAYBE_SENT);
             msg.set_flags(flags);
         }
-        Effect { home: Arc::clone(&self.home), inlet_idx: parked.inlet_idx, seq, after, is_maybe_sent, msg }
+        Effect {
+            home: Arc::clone(&self.home),
+            inlet_idx: parked.inlet_idx,
+            seq,
+            after,
+            is_maybe_sent,
+            was_flagged,
+            msg,
+        }
     }
 
     /// Takes what is there, up to the window. False when there was nothing, or no room.
@@ -245,6 +256,21 @@ impl Effect {
     #[must_use]
     pub fn is_maybe_sent(&self) -> bool {
         self.is_maybe_sent
+    }
+
+    /// What to send, to a receiver that tells repeats by [`Effect::place`]: without the flag, unless somebody before has
+    /// set it.
+    #[must_use]
+    pub fn unflagged(&self) -> FluxMsg {
+        let flags = if self.was_flagged { self.msg.flags } else { self.msg.flags.without(Flags::MAYBE_SENT) };
+        self.msg.clone().with_flags(flags)
+    }
+
+    /// The wire's incarnation and its sequence there: the same whenever it comes back, never again for another one. A
+    /// message that was replayed has another sequence.
+    #[must_use]
+    pub fn place(&self) -> (u64, u64) {
+        (self.queue().spec.incarnation, self.seq)
     }
 
     /// It happened.

@@ -15,6 +15,7 @@ use super::running::{RunningParts, RunningRig};
 use super::{JournalOptions, OnFailed, Orphans, RigError};
 use crate::bell::Bell;
 use crate::cell::{Cell, CellIdentity, Inlet, Wiring};
+use crate::clock::World;
 use crate::door::{Bound, Door, Gauge};
 use crate::endpoint_actor::{EndpointActor, EndpointSetup};
 use crate::gear_actor::{GearActor, GearSetup};
@@ -127,7 +128,7 @@ impl Build {
                         idx: queues.len(),
                         wire: line.name.clone(),
                         number: name.number,
-                        incarnation: name.incarnation,
+                        incarnation: incarnation(name.incarnation, line.options.lane, world),
                         lane: line.options.lane,
                         capacity: line.options.capacity,
                         memory_window: line.options.memory_window,
@@ -482,6 +483,20 @@ fn instance_name(cell: &Cell) -> String {
 /// state are orphans, and not silently there again at every start.
 fn kept_suffix(lane: Lane) -> &'static str {
     if lane.is_standard() { "" } else { " turbo" }
+}
+
+/// Names the sequences of a queue to whoever remembers them elsewhere. What a journal does not keep begins at one again in
+/// every process, and what is only in the page cache may after a power cut: those are other sequences.
+fn incarnation(of_name: u64, lane: Lane, world: &dyn World) -> u64 {
+    match lane {
+        Lane::Flush => of_name,
+        Lane::Os => of_name ^ world.boot_id(),
+        Lane::Turbo => {
+            let mut fresh = [0; 8];
+            world.random(&mut fresh);
+            u64::from_le_bytes(fresh)
+        }
+    }
 }
 
 fn variant(type_name: &str, partition: u32, count: u32) -> String {

@@ -1,12 +1,13 @@
 //! The edge: how effects end, what is *maybe sent*, what has expired, where an answer goes, when a source is told.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fluxrig_actors::prelude::*;
 use fluxrig_actors::protocol::Flags;
-use fluxrig_actors::{Effect, LetterError};
+use fluxrig_actors::{Effect, Keep, LetterError};
 
 use crate::parts::{Act, Hand, Sink, number, numbered, once, push};
 use crate::stage::{End, Stage, settings, tireless, until_eq, until_true};
@@ -311,5 +312,80 @@ pub(crate) async fn durable(stage: Arc<Stage>) {
     let rig = build(sink.clone()).start().await.unwrap();
     let expected: Vec<u64> = if !stage.is_turbo() { (0..60).collect() } else { Vec::new() };
     until_eq("what was durable is there", expected, || sink.numbers()).await;
+    stage.stop(rig).await;
+}
+
+/// What an endpoint keeps is true exactly when what it was admitted with is: after every end of the process.
+pub(crate) async fn endpoint_state(stage: Arc<Stage>) {
+    stage.simulate();
+    let end = if stage.survives(End::Power) { End::Power } else { End::Kill };
+    let (source, sink) = (Hand::source(), Sink::new());
+    let build = |sink: Sink| {
+        stage.rig("kept").endpoint("source", source.clone()).endpoint("sink", sink).wire_with(
+            "source",
+            "sink",
+            stage.wire(),
+        )
+    };
+    let floor = |io: &Io| {
+        let kept = io.recovered();
+        let floor = kept.iter().find(|(key, _)| key == "floor").and_then(|(_, value)| value.as_int());
+        floor.and_then(|floor| u64::try_from(floor).ok()).unwrap_or(0)
+    };
+    let blocked = Sink::acting(|_| Act::Stay);
+    let mut next = 1;
+    for round in 0..30_u64 {
+        let rig = build(blocked.clone()).start().await.unwrap();
+        let io = source.io().await;
+        if stage.survives(end) {
+            next = floor(&io) + 1;
+        }
+        let keep = |number: u64| Keep::default().put("floor", i64::try_from(number).unwrap()).put("round", 1_i64);
+        let receipt = io.door().admit_with(numbered(&io, next), keep(next)).await.unwrap();
+        let mut run: VecDeque<_> = (next + 1..next + 4).map(|number| (numbered(&io, number), keep(number))).collect();
+        assert!(io.door().admit_all_with(&mut run).await.unwrap().is_some() && run.is_empty());
+        assert_eq!(floor(&io), next + 3, "at once");
+        io.door().keep(Keep::default().remove("round"));
+        if round % 3 == 0 {
+            assert!(receipt.durable().await);
+        }
+        next += 4;
+        // The writer is somewhere.
+        tokio::time::sleep(Duration::from_micros(300 * (round % 5))).await;
+        stage.end(rig, end).await;
+    }
+    let rig = build(sink.clone()).start().await.unwrap();
+    let floor = floor(&source.io().await);
+    let expected: Vec<u64> = if stage.survives(end) { (1..=floor).collect() } else { Vec::new() };
+    until_eq("what it kept is what came in", expected, || sink.numbers()).await;
+    assert_eq!(floor >= 10, stage.survives(end), "what a receipt was given for is there");
+    stage.stop(rig).await;
+}
+
+/// It is there at the endpoint's next start, and what it buries comes with what it keeps.
+pub(crate) async fn endpoint_state_over_crashes(stage: Arc<Stage>) {
+    let (source, sink) = (Hand::source(), Sink::new());
+    let rig = stage
+        .rig("kept")
+        .endpoint("source", source.clone())
+        .supervised(tireless())
+        .endpoint("sink", sink.clone())
+        .wire_with("source", "sink", stage.wire())
+        .start()
+        .await
+        .unwrap();
+    let io = source.io().await;
+    assert_eq!(io.recovered(), []);
+    io.door().admit_with(numbered(&io, 0), Keep::default().put("b", "two").put("a", 1_i64)).await.unwrap();
+    let receipt = io.door().bury(numbered(&io, 1), "from outside: found nonsense", Keep::default().put("c", true));
+    assert!(receipt.durable().await);
+    let io = source.crash().await;
+    let expected = [("a", Value::from(1_i64)), ("b", Value::from("two")), ("c", Value::from(true))];
+    assert_eq!(io.recovered(), expected.map(|(key, value)| (key.into(), value)));
+    let letter = rig.dead_letters().unwrap().remove(0);
+    assert_eq!((number(&letter.msg), &*letter.gear, &*letter.reason), (1, "source", "from outside: found nonsense"));
+    assert!(matches!(rig.replay_letter(letter.seq, false), Err(LetterError::Wireless { .. })));
+    until_eq("the other came in", vec![0], || sink.numbers()).await;
+    drop(io);
     stage.stop(rig).await;
 }

@@ -97,6 +97,8 @@ conformance! {
         return_address,
         receipts,
         durable,
+        endpoint_state,
+        endpoint_state_over_crashes,
     }
     links {
         through_gears,
