@@ -12,6 +12,7 @@ mod record;
 mod seal;
 mod segment;
 mod storage;
+pub mod stream;
 mod writer;
 
 pub use disk::Disk;

@@ -20,10 +20,12 @@ mod door;
 mod fate;
 mod gate;
 mod identity;
+mod lease;
 mod marks;
 mod memory;
 mod node;
 mod retained;
+mod standby;
 mod tally;
 mod tap;
 
@@ -34,6 +36,7 @@ mod wire_actor;
 
 #[cfg(feature = "jetstream")]
 pub mod bus;
+
 pub mod clock;
 pub mod journal;
 #[doc(hidden)]
@@ -48,6 +51,7 @@ pub use door::Closed;
 pub use endpoint::{Admission, Effect, Effects, Endpoint, Io, Keep, OnMaybeSent, Receipt, Refused};
 pub use fate::{Outcome, SentAgain};
 pub use gear::{Gear, GearError, Link, StartContext};
+pub use lease::LeaseView;
 pub use node::{Redactor, Settings};
 pub use outlet::Outlet;
 pub use plan::{PlanError, PlanErrors, Supervision, nearest};
@@ -56,6 +60,7 @@ pub use rig::{
     DeadLetter, DoorView, JournalOptions, LetterCount, LetterError, LetterFilter, OnFailed, Orphans, Replayed,
     RetainedMsg, Rig, RigError, RunningRig, Waiting, WaitsFor, WireView,
 };
+pub use standby::{Standby, StandbyView};
 pub use tally::{Tallies, Tally};
 pub use tap::{Tap, TapError, Tapped};
 pub use wire::{Lane, Redelivery, Retention, WireOptions};

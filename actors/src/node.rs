@@ -14,6 +14,7 @@ use crate::fate::Fates;
 use crate::gate::Gate;
 use crate::identity::IdKey;
 use crate::journal::Desk;
+use crate::lease::Lease;
 use crate::marks::{MarkBoard, MarkWatch, Marks};
 use crate::plan::PlanError;
 use crate::wire::{After, DeadNote, Lane, Queue, Wire};
@@ -144,6 +145,8 @@ pub(crate) struct Node {
     pub(crate) dead_dropped: AtomicU64,
     pub(crate) halted: watch::Sender<Option<String>>,
     pub(crate) is_degraded: AtomicBool,
+    /// Of a journal that a stand-by may take over.
+    pub(crate) lease: Option<Arc<Lease>>,
 }
 
 /// A [`World`] that can be printed as a name only.
@@ -167,6 +170,7 @@ pub(crate) struct NodeParts {
     pub(crate) is_unclean: bool,
     pub(crate) origin: tokio::time::Instant,
     pub(crate) motion: i64,
+    pub(crate) lease: Option<Arc<Lease>>,
 }
 
 impl Node {
@@ -199,6 +203,7 @@ impl Node {
             dead_dropped: AtomicU64::new(0),
             halted: watch::Sender::new(None),
             is_degraded: AtomicBool::new(false),
+            lease: parts.lease,
         })
     }
 
@@ -246,6 +251,18 @@ impl Node {
 
     pub(crate) fn marks(&self) -> Marks {
         self.marks.get()
+    }
+
+    /// Whether an effect may start, as far as the lease says: past it somebody else may be starting the same ones.
+    pub(crate) fn may_start_effects(&self) -> bool {
+        self.lease.as_ref().is_none_or(|lease| lease.may_start())
+    }
+
+    /// The lease may be longer now.
+    pub(crate) fn note_renewed(&self) {
+        if self.lease.as_ref().is_some_and(|lease| lease.take_waiting()) {
+            self.wake_watchers();
+        }
     }
 
     pub(crate) fn watch_marks(&self) -> MarkWatch {

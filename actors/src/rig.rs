@@ -1,7 +1,7 @@
 //! A rig in code: gears and endpoints, wires between them, a journal under them. Checked whole, then started whole.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use smol_str::SmolStr;
@@ -9,9 +9,12 @@ use smol_str::SmolStr;
 use crate::clock::{Machine, World};
 use crate::endpoint::{Endpoint, TypedEndpoint};
 use crate::gear::{Gear, Typed};
+use crate::journal::stream::{Log, StreamOpenError};
 use crate::journal::{Disk, DiskOptions, OpenError, Pace, RealDisk, RecordError, StorageError};
+use crate::lease::Lease;
 use crate::node::{Settings, WorldDebug};
 use crate::plan::{Part, Plan, PlanError, PlanErrors, Role, Supervision, WireAsk};
+use crate::standby::TakenOver;
 use crate::wire::{Lane, WireOptions};
 
 mod build;
@@ -40,7 +43,20 @@ pub struct JournalOptions {
     pub disk: DiskOptions,
     /// Runs the writer as a task with pauses, for simulations; `None` is a thread of its own.
     pub pace: Option<Pace>,
+    /// The operator's word that a stream which lost its end, acked as it was, is to be gone on with.
+    pub accept_lost_tail: bool,
+    /// How long this rack may take itself for the only one that writes its stream, at least a second; the stand-by that
+    /// follows it waits as long. `None`: no stand-by takes over by itself. Only for a journal on a stream.
+    pub lease: Option<Duration>,
+    stream: Option<Arc<dyn Log>>,
+    /// What a stand-by has read and holds by now, for the one start that follows.
+    taken: Option<Arc<Mutex<Option<TakenOver>>>>,
 }
+
+/// Shorter, and a pause of the machine ends it.
+const LEASE_MIN: Duration = Duration::from_secs(1);
+/// Longer, and nobody waits for it.
+const LEASE_MAX: Duration = Duration::from_secs(3600);
 
 #[derive(Clone)]
 enum Place {
@@ -69,7 +85,18 @@ impl JournalOptions {
             segment_age_max: None,
             disk: DiskOptions::default(),
             pace: None,
+            accept_lost_tail: false,
+            lease: None,
+            stream: None,
+            taken: None,
         }
+    }
+
+    /// Keeps the groups on a stream (HEART §10). The directory or disk keeps the lock, the key that seals them, and how
+    /// far the stream is known to be acked.
+    #[must_use]
+    pub fn on_stream(self, log: Arc<dyn Log>) -> Self {
+        Self { stream: Some(log), ..self }
     }
 
     /// Numbers with which its doors would never open.
@@ -86,10 +113,29 @@ impl JournalOptions {
         if first_percent >= second_percent {
             error("first_percent", first_percent.into(), format!("less than `second_percent` ({second_percent})"));
         }
+        if let Some(lease) = self.lease {
+            if lease < LEASE_MIN || lease > LEASE_MAX {
+                let found = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+                error("lease", found, "1,000 to 3,600,000 milliseconds".into());
+            }
+            if self.stream.is_none() {
+                error("lease", 1, "none for a journal on files, which no stand-by can follow".into());
+            }
+        }
         if second_percent > 100 {
             error("second_percent", second_percent.into(), "at most 100".into());
         }
         errors
+    }
+
+    /// What a stand-by has read and holds by now, for the start that follows.
+    pub(crate) fn taken_over(&self, taken: TakenOver) -> Self {
+        Self { taken: Some(Arc::new(Mutex::new(Some(taken)))), ..self.clone() }
+    }
+
+    pub(crate) fn new_lease(&self, world: &Arc<dyn World>) -> Option<Arc<Lease>> {
+        let world = Arc::clone(world);
+        self.lease.map(|length| Arc::new(Lease::new(length, move || world.boot_ns())))
     }
 
     fn open_disk(&self) -> Result<Arc<dyn Disk>, std::io::Error> {
@@ -172,6 +218,14 @@ pub enum RigError {
     /// The journal does not open.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The journal on a stream does not open.
+    #[error(transparent)]
+    Stream(#[from] StreamOpenError),
+    /// A stand-by without a stream to follow.
+    #[error(
+        "journal: found it on files, expected it on a stream that a stand-by can follow; remedy: put the journal of the rack on JetStream"
+    )]
+    NoStream,
     /// The journal opens, and cannot be written.
     #[error(transparent)]
     Storage(#[from] StorageError),

@@ -112,6 +112,8 @@ impl Effects {
                 continue;
             }
             let needs = self.parked.front().map_or(After::NOTHING, |parked| parked.needs);
+            // While the lease is too short there is nothing to wait for but that it is renewed, which all are told.
+            let needs = if self.home.node.may_start_effects() { needs } else { After::NOTHING };
             if needs != After::NOTHING {
                 self.home.node.demand(needs);
             }
@@ -141,6 +143,9 @@ impl Effects {
 
     /// `now` is the wall time of the batch: it is read for the first effect that expires, and not again for the others.
     fn start_one(&mut self, marks: Marks, now: &mut Option<i64>) -> Option<Effect> {
+        if !self.home.node.may_start_effects() {
+            return None;
+        }
         let is_early = mutants::is(Mutation::EffectBeforeMark);
         while self.parked.front().is_some_and(|parked| is_early || marks.cover(parked.needs)) {
             let parked = self.parked.pop_front()?;

@@ -165,6 +165,7 @@ impl ThreadDriver {
             let mut rounds = self.desk.take();
             let order = self.control.order();
             let rest = match order {
+                _ if rounds.writer.state() == WriterState::Fenced => None,
                 RUN => Some(self.turn(&mut rounds, &mut quiet_since)),
                 FINISH => {
                     let rest = async || std::thread::park_timeout(RETRY_EVERY);
@@ -193,6 +194,10 @@ impl ThreadDriver {
             return Rest::Due;
         }
         self.reap_background(&mut rounds.writer);
+        if let Err(error) = block_on(rounds.writer.renew()) {
+            rounds.writer.fail(&error);
+            return Rest::Due;
+        }
         // What those who served themselves have left to this thread.
         self.tend(&mut rounds.writer);
         if self.node.is_demanded() {
@@ -253,7 +258,7 @@ impl ThreadDriver {
 
     /// What follows a group, whoever made it.
     fn tend(&mut self, writer: &mut Writer) {
-        if self.groups_tended == writer.stats.groups || writer.state() == WriterState::Degraded {
+        if self.groups_tended == writer.stats.groups || writer.state() != WriterState::Running {
             return;
         }
         self.groups_tended = writer.stats.groups;
@@ -327,6 +332,9 @@ async fn finish(writer: &mut Writer, control: &Control, rest: impl AsyncFn()) {
             }
             Err(error) => {
                 writer.fail(&error);
+                if error.is_fenced() {
+                    break;
+                }
                 if left == 0 || control.order() == KILL {
                     tracing::error!(
                         %error,
@@ -409,15 +417,21 @@ pub(crate) fn spawn_task(writer: Writer, control: Arc<Control>, pace: Pace) {
         let _ending = Ending { control: Arc::clone(&control), desk: Arc::clone(&desk) };
         let mut pacer = Pacer { pace, state: pace.seed };
         while control.is_running() {
-            if !task_rest(&node, &desk, &control).await {
-                continue;
-            }
+            let is_round = task_rest(&node, &desk, &control).await;
             let mut rounds = desk.take();
-            if let Err(error) = task_round(&mut rounds.writer, &control, &mut pacer).await {
+            let mut done = rounds.writer.renew().await;
+            if is_round && done.is_ok() {
+                done = task_round(&mut rounds.writer, &control, &mut pacer).await;
+            }
+            if let Err(error) = done {
                 rounds.writer.fail(&error);
             }
             control.publish(&rounds.writer);
+            let is_fenced = rounds.writer.state() == WriterState::Fenced;
             desk.put_back(rounds);
+            if is_fenced {
+                return;
+            }
         }
         let mut rounds = desk.take();
         if control.order() == FINISH {

@@ -65,6 +65,15 @@ impl Image {
         record::decode(body, |delta| self.delta(delta, at))
     }
 
+    /// Segments before `oldest` are gone, or go with the next trim: nothing in them is alive, and nothing retained can be
+    /// read any more.
+    pub(crate) fn forget_before(&mut self, oldest: SegmentId) {
+        self.births = self.births.split_off(&oldest);
+        for wire in self.wires.values_mut() {
+            wire.passed.retain(|_, item| item.position.at.segment >= oldest);
+        }
+    }
+
     /// The lowest number that owns something and that no record names: its messages would be nobody's, and a new name
     /// could be given the same number.
     pub(crate) fn nameless(&self) -> Option<u32> {

@@ -117,8 +117,10 @@ pub use error::{Damage, OpenError};
 pub use format::FORMAT_VERSION;
 use format::{ALIGN_BYTES, BODY_BYTES_MAX, HEADER_BYTES, Link};
 pub use owner::owner;
+pub(super) use owner::{check_is_journal, leave_name};
 pub use recover::{RecoveredGroup, Recovery, Torn, Unused, open};
 pub use repair::{GivenUp, Report, SegmentReport, quarantine, verify};
+pub(super) use survey::{Listing, list, load_key};
 
 use file::{SegmentFile, name_of, spare_name_of};
 use format::{GroupHeader, Hash, SegmentHeader, group_bytes};

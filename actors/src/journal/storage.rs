@@ -76,6 +76,19 @@ pub trait Storage: Send {
         false
     }
 
+    /// Whether it is time to say that the writer is still here; never where nobody listens.
+    fn is_renewal_due(&self) -> bool {
+        false
+    }
+
+    /// Says so.
+    ///
+    /// # Errors
+    /// As for `append`.
+    fn renew(&mut self) -> BoxFuture<'_, Result<(), StorageError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Makes everything appended so far durable.
     ///
     /// # Errors
@@ -204,6 +217,52 @@ pub enum StorageError {
         /// What it may be.
         expected: String,
     },
+    /// A stream does not answer. What was sent to it may be stored or not.
+    #[error(
+        "stream {stream}: found no answer while trying to {action} ({reason}), expected one; remedy: bring the server back, the journal goes on by itself"
+    )]
+    Unreachable {
+        /// The stream.
+        stream: String,
+        /// What was tried.
+        action: &'static str,
+        /// What is known.
+        reason: String,
+    },
+    /// No room in a stream.
+    #[error(
+        "stream {stream}: found no room for a group ({reason}), expected some; remedy: raise the stream's or the account's limit, or free the server's disk; the journal goes on by itself"
+    )]
+    StreamFull {
+        /// The stream.
+        stream: String,
+        /// What the server says.
+        reason: String,
+    },
+    /// A stream has lost what it had acked.
+    #[error(
+        "stream {stream}: found it to end at sequence {found}, expected {acked} at least, which was acked; remedy: bring the server back with its whole store, the journal goes on by itself; or stop the rack and start it with the loss accepted"
+    )]
+    Rewound {
+        /// The stream.
+        stream: String,
+        /// Its last sequence.
+        found: u64,
+        /// The last that was acked.
+        acked: u64,
+    },
+    /// Another process writes this journal.
+    #[error(
+        "stream {stream}: found another writer with term {found}, expected to be the only one with term {term}; remedy: none, this rack has been taken over and stops; start it again as a stand-by"
+    )]
+    Fenced {
+        /// The stream.
+        stream: String,
+        /// The term of the other.
+        found: u64,
+        /// Ours.
+        term: u64,
+    },
     /// The one to whom recovered groups are shown refused one.
     #[error("{at}: the recovered group was refused: {reason}; remedy: run `fluxrig journal verify` and report it")]
     Refused {
@@ -227,7 +286,12 @@ impl StorageError {
 
     /// Whether there is merely no room, so that trying again later makes sense.
     pub fn is_full(&self) -> bool {
-        matches!(self, StorageError::Full { .. })
+        matches!(self, StorageError::Full { .. } | StorageError::StreamFull { .. })
+    }
+
+    /// Whether another process writes this journal, so that nothing of this one counts any more.
+    pub fn is_fenced(&self) -> bool {
+        matches!(self, StorageError::Fenced { .. })
     }
 }
 

@@ -88,6 +88,7 @@ pub(crate) struct Writer {
     births_by_segment: BTreeMap<SegmentId, u64>,
     trimmed_to: SegmentId,
     is_failed: bool,
+    is_fenced: bool,
     segment_age_max: Option<Duration>,
     /// The segment being written, and since when (monotonic ns).
     segment_since: (SegmentId, u64),
@@ -99,6 +100,8 @@ pub(crate) enum WriterState {
     Running,
     /// A write or flush failed: effects stopped, a new segment is tried again and again.
     Degraded,
+    /// Another process writes the journal: nothing of this one counts any more.
+    Fenced,
 }
 
 /// What a writer is started with.
@@ -132,6 +135,7 @@ impl Writer {
             // What a process before declared dead and did not come to delete goes with the first trim.
             trimmed_to: 0,
             is_failed: false,
+            is_fenced: false,
             segment_age_max: parts.segment_age_max,
             segment_since: (0, 0),
             storage: parts.storage,
@@ -253,11 +257,21 @@ impl Writer {
         let at = result?;
         self.stats.groups += 1;
         self.stats.records += records;
+        self.node.note_renewed();
         for kept in self.kept.iter_mut().filter(|kept| !kept.is_written) {
             kept.is_written = true;
             kept.at = Some(at);
         }
         self.node.set_marks(Marks { written: epoch, flushed: self.node.marks().flushed });
+        Ok(())
+    }
+
+    /// Renews the lease when nothing was written for a while.
+    pub(crate) async fn renew(&mut self) -> Result<(), StorageError> {
+        if !self.is_failed && self.storage.is_renewal_due() {
+            self.storage.renew().await?;
+            self.node.note_renewed();
+        }
         Ok(())
     }
 
@@ -391,14 +405,25 @@ impl Writer {
     pub(crate) fn fail(&mut self, error: &StorageError) {
         self.stats.failures += 1;
         self.is_failed = true;
+        if error.is_fenced() {
+            return self.end_fenced(error);
+        }
         if !self.node.is_degraded.swap(true, std::sync::atomic::Ordering::Relaxed) {
-            tracing::error!(%error, "journal: no effect leaves until a new segment is written; free or mend the disk");
+            tracing::error!(%error, "journal: no effect leaves until a new segment is written");
         }
         for kept in &mut self.kept {
             kept.is_written = false;
         }
         if mutants::is(Mutation::FailedGroupDropped) {
             self.kept.clear();
+        }
+    }
+
+    // As `kill -9` would: what was not written belongs to whoever took over.
+    fn end_fenced(&mut self, error: &StorageError) {
+        if !std::mem::replace(&mut self.is_fenced, true) {
+            tracing::error!(%error, "journal: this rack is fenced: another one has taken over, everything ends here and all sockets close");
+            self.node.halt(&error.to_string());
         }
     }
 
@@ -432,7 +457,11 @@ impl Writer {
     }
 
     pub(crate) fn state(&self) -> WriterState {
-        if self.is_failed { WriterState::Degraded } else { WriterState::Running }
+        match (self.is_fenced, self.is_failed) {
+            (true, _) => WriterState::Fenced,
+            (false, true) => WriterState::Degraded,
+            (false, false) => WriterState::Running,
+        }
     }
 
     pub(crate) fn usage(&self) -> super::Usage {

@@ -23,6 +23,7 @@ fn node(settings: Settings) -> Arc<Node> {
         is_unclean: false,
         origin: tokio::time::Instant::now(),
         motion: 0,
+        lease: None,
     })
 }
 

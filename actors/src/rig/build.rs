@@ -20,8 +20,9 @@ use crate::door::{Bound, Door, Gauge};
 use crate::endpoint_actor::{EndpointActor, EndpointSetup};
 use crate::gear_actor::{GearActor, GearSetup};
 use crate::identity::IdKey;
-use crate::journal::{Control, Delta, Image, Kind, NameRecord, Reader, Storage, Writer, WriterParts};
+use crate::journal::{Control, Delta, Image, Kind, NameRecord, Reader, Writer, WriterParts};
 use crate::journal_actor::{JournalActor, JournalSetup};
+use crate::lease::Lease;
 use crate::memory::Memory;
 use crate::mutants::{self, Mutation};
 use crate::node::{Node, NodeParts, Settings, WorldDebug};
@@ -57,7 +58,7 @@ struct Stock {
 impl Build {
     pub(super) async fn start(mut self) -> Result<RunningRig, RigError> {
         let mut opened = match &self.journal {
-            Some(options) => Some(recover::open_journal(options, &*self.world).await?),
+            Some(options) => Some(recover::open_journal(options, &self.world).await?),
             None => None,
         };
         let image = opened.as_mut().map(|opened| std::mem::take(&mut opened.image)).unwrap_or_default();
@@ -83,7 +84,8 @@ impl Build {
             None => 1,
         };
         let unclean = opened.as_ref().map_or(0, |opened| opened.unclean_starts);
-        let node = self.node(&stock, epoch, unclean);
+        let lease = opened.as_ref().and_then(|opened| opened.lease.clone());
+        let node = self.node(&stock, epoch, unclean, lease);
         self.wire_up(&stock, &node);
         let journal = opened.map(|opened| self.journal_setup(opened, &numbers, &node));
         let control = journal.as_ref().map(|setup| Arc::clone(&setup.control));
@@ -277,7 +279,7 @@ impl Build {
         Ok(())
     }
 
-    fn node(&self, stock: &Stock, epoch: u64, unclean_starts: u32) -> Arc<Node> {
+    fn node(&self, stock: &Stock, epoch: u64, unclean_starts: u32, lease: Option<Arc<Lease>>) -> Arc<Node> {
         let mut key = [0; 16];
         if self.journal.is_some() {
             // Durable with the journal, so that a repeat after a crash makes the same ids.
@@ -308,6 +310,7 @@ impl Build {
             is_unclean: unclean_starts > 0,
             origin: Instant::now(),
             motion: stock.motion,
+            lease,
         })
     }
 
@@ -376,7 +379,7 @@ impl Build {
             oldest: opened.oldest,
             births: opened.births,
             segment_age_max: options.segment_age_max,
-            storage: Box::new(opened.storage),
+            storage: opened.storage,
         });
         JournalSetup {
             node: Arc::clone(node),

@@ -7,18 +7,22 @@ use smol_str::SmolStr;
 
 use super::{JournalOptions, Orphans, RigError};
 use crate::clock::{World, utc};
+use crate::journal::stream::{Log, StreamOptions, open_stream};
 use crate::journal::{
-    Clock, Delta, GearDelta, Group, Holder, Image, Kind, NameRecord, OpenOptions, Placed, Reader, SegmentId,
-    SegmentStorage, Storage, StorageError, TimerRecord, WireDelta, encode, open, rack_id,
+    Clock, Delta, Disk, GearDelta, Group, Holder, Image, Kind, NameRecord, OpenOptions, Placed, Reader, RecordError,
+    RecoveredGroup, Recovery, SegmentId, Storage, StorageError, TimerRecord, WireDelta, encode, open, rack_id,
 };
+use crate::lease::Lease;
 use crate::memory::RecoveredTimer;
 use crate::mutants::{self, Mutation};
+use crate::node::WorldDebug;
 use crate::retained::Retained;
+use crate::standby::TakenOver;
 use crate::wire::{After, Body, DeadNote, Entry, Position, Retention};
 
 /// A journal that was opened and read.
 pub(crate) struct Opened {
-    pub(crate) storage: SegmentStorage,
+    pub(crate) storage: Box<dyn Storage>,
     pub(crate) image: Image,
     pub(crate) oldest: SegmentId,
     pub(crate) births: BTreeMap<SegmentId, u64>,
@@ -28,10 +32,110 @@ pub(crate) struct Opened {
     pub(crate) unclean_starts: u32,
     /// The segment that the first delta went into: where the names are that are new in it.
     begun_in: SegmentId,
+    /// Of a journal that a stand-by may take over.
+    pub(crate) lease: Option<Arc<Lease>>,
 }
 
 /// Opens the journal; what was not proven to be on disk is merged, written again and flushed (HEART §9.5).
-pub(crate) async fn open_journal(options: &JournalOptions, world: &dyn World) -> Result<Opened, RigError> {
+pub(crate) async fn open_journal(options: &JournalOptions, world: &Arc<dyn WorldDebug>) -> Result<Opened, RigError> {
+    let taken = options.taken.as_ref().and_then(|taken| taken.lock().expect("nothing panics while it is held").take());
+    let (mut storage, recovery, mut image, unproven, lease) = match taken {
+        Some(TakenOver { storage, image, recovery, lease }) => (storage, recovery, image, Vec::new(), lease),
+        None => {
+            let mut reading = Reading::default();
+            let lease = options.new_lease(&(Arc::clone(world) as Arc<dyn World>));
+            let opened = open_storage(options, &**world, &mut reading, lease.clone()).await;
+            let (storage, recovery) = opened.map_err(|error| reading.told(error))?;
+            (storage, recovery, reading.image, reading.unproven, lease)
+        }
+    };
+    if let Some(torn) = &recovery.torn {
+        tracing::warn!(file = %torn.file, offset = torn.offset, bytes = torn.bytes, why = %torn.why, "journal: a torn tail was cut");
+    }
+    let mut epoch = recovery.last_epoch;
+    let mut flushed = recovery.proven_epoch;
+    let oldest = recovery.oldest.max(1);
+    if !unproven.is_empty() {
+        epoch += 1;
+        let at = storage.append(Group { epoch, flushed, oldest, body: &unproven }).await?;
+        storage.flush().await?;
+        flushed = epoch;
+        image.apply(&unproven, at)?;
+    }
+    image.forget_before(oldest);
+    if let Some(number) = image.nameless() {
+        return Err(RigError::Nameless(number));
+    }
+    let unclean_starts = image.unclean_starts;
+    let births = BTreeMap::new();
+    Ok(Opened { storage, image, oldest, births, epoch, flushed, unclean_starts, begun_in: 0, lease })
+}
+
+/// What the groups of a journal come to while they are shown.
+#[derive(Default)]
+pub(crate) struct Reading {
+    image: Image,
+    unproven: Vec<u8>,
+    record_error: Option<RecordError>,
+}
+
+impl Reading {
+    pub(crate) fn group(&mut self, group: RecoveredGroup) -> Result<(), StorageError> {
+        if !group.proven {
+            self.unproven.extend_from_slice(&group.body);
+            return Ok(());
+        }
+        self.image.apply(&group.body, group.at).map_err(|error| {
+            let reason = error.to_string();
+            self.record_error = Some(error);
+            StorageError::Refused { at: group.at, reason }
+        })
+    }
+
+    /// The error, or what was wrong with a record, if that is why.
+    pub(crate) fn told(&mut self, error: RigError) -> RigError {
+        self.record_error.take().map_or(error, RigError::from)
+    }
+
+    pub(crate) fn into_image(self) -> Image {
+        self.image
+    }
+}
+
+/// Directory, stream and all else that a journal on a stream is opened with.
+type StreamParts = (Arc<dyn Disk>, Arc<dyn Log>, StreamOptions);
+
+/// What a journal on a stream is opened with.
+pub(crate) fn stream_options(
+    options: &JournalOptions,
+    world: &dyn World,
+    lease: Option<Arc<Lease>>,
+) -> Result<StreamParts, RigError> {
+    let Some(log) = &options.stream else { return Err(RigError::NoStream) };
+    let disk = options.open_disk().map_err(RigError::Directory)?;
+    let holder = Holder::this_process(&*disk, utc(world.wall_ns())).map_err(RigError::Directory)?;
+    let stream_options = StreamOptions {
+        rack: rack_id(&options.rack),
+        rack_name: options.rack.clone(),
+        segment_bytes: options.segment_bytes,
+        holder,
+        accept_lost_tail: options.accept_lost_tail,
+        lease,
+    };
+    Ok((disk, Arc::clone(log), stream_options))
+}
+
+async fn open_storage(
+    options: &JournalOptions,
+    world: &dyn World,
+    reading: &mut Reading,
+    lease: Option<Arc<Lease>>,
+) -> Result<(Box<dyn Storage>, Recovery), RigError> {
+    if options.stream.is_some() {
+        let (disk, log, stream_options) = stream_options(options, world, lease)?;
+        let (storage, recovery) = open_stream(disk, log, stream_options, &mut |group| reading.group(group)).await?;
+        return Ok((Box::new(storage), recovery));
+    }
     let disk = options.open_disk().map_err(RigError::Directory)?;
     let holder = Holder::this_process(&*disk, utc(world.wall_ns())).map_err(RigError::Directory)?;
     let open_options = OpenOptions {
@@ -41,44 +145,8 @@ pub(crate) async fn open_journal(options: &JournalOptions, world: &dyn World) ->
         term: 0,
         holder,
     };
-    let mut image = Image::default();
-    let mut unproven: Vec<u8> = Vec::new();
-    let mut record_error = None;
-    let (mut storage, recovery) = open(disk, open_options, &mut |group| {
-        if group.proven {
-            if let Err(error) = image.apply(&group.body, group.at) {
-                let reason = error.to_string();
-                record_error = Some(error);
-                return Err(StorageError::Refused { at: group.at, reason });
-            }
-        } else {
-            unproven.extend_from_slice(&group.body);
-        }
-        Ok(())
-    })
-    .map_err(|error| match record_error {
-        Some(error) => RigError::from(error),
-        None => RigError::from(error),
-    })?;
-    if let Some(torn) = &recovery.torn {
-        tracing::warn!(file = %torn.file, offset = torn.offset, bytes = torn.bytes, why = %torn.why, "journal: a torn tail was cut");
-    }
-    let mut epoch = recovery.last_epoch;
-    let mut flushed = recovery.proven_epoch;
-    if !unproven.is_empty() {
-        epoch += 1;
-        let oldest = recovery.oldest.max(1);
-        let at = storage.append(Group { epoch, flushed, oldest, body: &unproven }).await?;
-        storage.flush().await?;
-        flushed = epoch;
-        image.apply(&unproven, at)?;
-    }
-    if let Some(number) = image.nameless() {
-        return Err(RigError::Nameless(number));
-    }
-    let unclean_starts = image.unclean_starts;
-    let oldest = recovery.oldest.max(1);
-    Ok(Opened { storage, image, oldest, births: BTreeMap::new(), epoch, flushed, unclean_starts, begun_in: 0 })
+    let (storage, recovery) = open(disk, open_options, &mut |group| reading.group(group))?;
+    Ok((Box::new(storage), recovery))
 }
 
 impl Opened {

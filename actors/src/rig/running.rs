@@ -11,6 +11,7 @@ use smol_str::SmolStr;
 use crate::door::Closed;
 use crate::gear::Link;
 use crate::journal::{Control, JournalStats, Reader, Usage};
+use crate::lease::LeaseView;
 use crate::node::Node;
 use crate::wire::{Lane, Queue};
 
@@ -183,6 +184,12 @@ impl RunningRig {
     #[must_use]
     pub fn journal(&self) -> Option<(JournalStats, Usage)> {
         self.control.as_ref().map(|control| control.figures())
+    }
+
+    /// The lease under which this rig writes its stream; `None` where no stand-by may take over.
+    #[must_use]
+    pub fn lease(&self) -> Option<LeaseView> {
+        self.node.lease.as_ref().map(|lease| lease.view())
     }
 
     /// No effect leaves at the moment, since the journal cannot be written.

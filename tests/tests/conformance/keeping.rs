@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fluxrig_actors::journal::disk::sim::{Faults, SimDisk};
 use fluxrig_actors::prelude::*;
 use fluxrig_actors::protocol::Flags;
 use fluxrig_actors::{Effect, LetterError, LetterFilter, Orphans, Outcome, Redelivery, Rig, RunningRig, WireOptions};
@@ -344,10 +343,6 @@ pub(crate) async fn segments(stage: Arc<Stage>) {
     stage.stop(rig).await;
 }
 
-fn used(disk: &SimDisk) -> u64 {
-    disk.names().iter().filter_map(|name| disk.contents(name)).map(|bytes| bytes.len() as u64).sum()
-}
-
 fn plain(stage: &Stage, source: &Hand, sink: &Sink) -> Rig {
     stage.rig("disk").endpoint("source", source.clone()).endpoint("sink", sink.clone()).wire_with(
         "source",
@@ -387,7 +382,7 @@ pub(crate) async fn segment_age(stage: Arc<Stage>) {
 /// No room: nothing is acknowledged, no effect leaves, the rig says so; with room it goes on by itself.
 pub(crate) async fn disk_full(stage: Arc<Stage>) {
     // Declared: a rig without a journal has no disk.
-    let Some(disk) = stage.simulate() else { return };
+    let Some(ground) = stage.simulate() else { return };
     stage.small_segments();
     let (source, sink) = (Hand::source(), Sink::new());
     let rig = plain(&stage, &source, &sink).start().await.unwrap();
@@ -395,8 +390,10 @@ pub(crate) async fn disk_full(stage: Arc<Stage>) {
     let door = io.door();
     push(&io, 0..10).await;
     until_eq("all arrive", 10, || sink.len()).await;
+    // Nothing is left to be written but what comes now.
+    assert!(rig.idle().await && rig.durable().await);
     // Suddenly, by somebody else's doing: no watermark was passed before.
-    disk.set_faults(Faults { write_full_ppm: 1_000_000, ..Faults::default() });
+    ground.set_full(true);
     let (mut next, mut acked, mut pending) = (10, 10, Vec::new());
     while !rig.is_degraded() {
         pending.push(door.admit(bulky(&io, next)).await.unwrap());
@@ -410,8 +407,8 @@ pub(crate) async fn disk_full(stage: Arc<Stage>) {
     assert!(once(last.durable()).await.is_none(), "no acknowledgement");
     let seen = sink.len();
     assert!(seen < next as usize, "effects stop");
-    assert!(disk.fired().write_full > 0, "the disk was full");
-    disk.set_faults(Faults::default());
+    assert!(ground.was_full(), "there was no room");
+    ground.set_full(false);
     until_true("it goes on", || !rig.is_degraded()).await;
     assert!(last.durable().await);
     until_eq("all arrive, in order, once", (0..=next).collect(), || sink.numbers()).await;
@@ -424,30 +421,30 @@ pub(crate) async fn disk_full(stage: Arc<Stage>) {
 
 /// Before the disk is full, doors close; they open when there is room.
 pub(crate) async fn watermark(stage: Arc<Stage>) {
-    let Some(disk) = stage.simulate() else { return };
+    let Some(ground) = stage.simulate() else { return };
     stage.small_segments();
     let (source, sink) = (Hand::source(), Sink::new());
     let rig = plain(&stage, &source, &sink).start().await.unwrap();
     let io = source.io().await;
     push(&io, 0..10).await;
-    disk.set_capacity(Some(used(&disk) + 1000));
+    ground.set_scarce(true);
     until_true("the door closes", || !io.door().is_open()).await;
     let pushed = push_beside(&io, 10..20);
     assert!(once(io.door().open()).await.is_none());
-    disk.set_capacity(None);
+    ground.set_scarce(false);
     assert_eq!(pushed.await.unwrap(), 10);
     until_eq("all arrive", (0..20).collect(), || sink.numbers()).await;
     stage.stop(rig).await;
 }
 
 pub(crate) async fn failed_flush(stage: Arc<Stage>) {
-    let Some(disk) = stage.simulate() else { return };
+    let Some(ground) = stage.simulate() else { return };
     let (source, sink) = (Hand::source(), Sink::new());
     let rig = plain(&stage, &source, &sink).start().await.unwrap();
     let io = source.io().await;
     push(&io, 0..10).await;
     until_eq("all arrive", 10, || sink.len()).await;
-    disk.set_faults(Faults { sync_error_ppm: 1_000_000, ..Faults::default() });
+    ground.fail_flushes(true);
     let receipt = io.door().admit(numbered(&io, 10)).await.unwrap();
     until_true("it is degraded", || rig.is_degraded()).await;
     let late = io.door().admit(numbered(&io, 11)).await.unwrap();
@@ -455,8 +452,8 @@ pub(crate) async fn failed_flush(stage: Arc<Stage>) {
         assert!(once(receipt.durable()).await.is_none(), "no acknowledgement");
         assert_eq!(sink.len(), 10, "no effect leaves");
     }
-    disk.set_faults(Faults::default());
-    assert!(disk.fired().sync_errors > 0);
+    ground.fail_flushes(false);
+    assert!(ground.did_flushes_fail());
     assert!(receipt.durable().await && late.durable().await);
     until_eq("it goes on", (0..12).collect(), || sink.numbers()).await;
     assert!(!rig.is_degraded());

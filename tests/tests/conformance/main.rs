@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod cord;
 mod parts;
+mod server;
 mod stage;
 
 /// The list of cases. Each becomes one test per variant, so that a failing one is named.
@@ -15,6 +17,8 @@ macro_rules! conformance {
         variant! { os Os $($group { $($case)* })* }
         variant! { sim Sim $($group { $($case)* })* }
         variant! { paced Paced $($group { $($case)* })* }
+        variant! { stream Stream $($group { $($case)* })* }
+        variant! { jetstream JetStream $($group { $($case)* })* }
     };
 }
 

@@ -42,6 +42,7 @@ fn bench() -> Bench {
         is_unclean: false,
         origin: tokio::time::Instant::now(),
         motion: 0,
+        lease: None,
     });
     let writer = Writer::new(WriterParts {
         node: Arc::clone(&node),

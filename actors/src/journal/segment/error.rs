@@ -73,6 +73,14 @@ pub enum OpenError {
         /// One of them.
         file: String,
     },
+    /// A directory whose journal is on a stream.
+    #[error(
+        "{dir}/stream.mark: found a journal on a stream, expected one on files; remedy: start the rack with its journal on that stream, or name another data directory; what the stream holds is not in this directory"
+    )]
+    OnStream {
+        /// The directory.
+        dir: String,
+    },
     /// Written by newer code.
     #[error(
         "{file}: found format version {found}, expected at most {expected}; remedy: start the newer `fluxrig` that wrote it; nothing was changed"
@@ -176,7 +184,7 @@ pub enum OpenError {
 
 impl OpenError {
     /// Wraps what the system said under the name an operator acts upon.
-    pub(super) fn io(file: &str, action: &'static str, source: io::Error) -> OpenError {
+    pub(in crate::journal) fn io(file: &str, action: &'static str, source: io::Error) -> OpenError {
         let file = file.to_owned();
         match source.kind() {
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {

@@ -45,8 +45,9 @@ pub fn owner(disk: &dyn Disk) -> Result<Option<[u8; 16]>, OpenError> {
 }
 
 /// A directory that holds no journal is taken only when it is empty: what is in it is somebody else's.
-pub(super) fn check_is_journal(disk: &dyn Disk, listing: &Listing) -> Result<(), OpenError> {
-    let is_ours = listing.has_key || !listing.segments.is_empty() || !listing.quarantined.is_empty();
+pub(in crate::journal) fn check_is_journal(disk: &dyn Disk, listing: &Listing) -> Result<(), OpenError> {
+    let is_ours =
+        listing.has_key || listing.is_on_stream || !listing.segments.is_empty() || !listing.quarantined.is_empty();
     match &listing.stranger {
         Some(file) if !is_ours => Err(OpenError::NoJournal { dir: disk.label(), file: file.clone() }),
         _ => Ok(()),
@@ -79,7 +80,7 @@ fn read_name(disk: &dyn Disk) -> Option<String> {
 }
 
 /// Leaves the rack's name in its directory. Nothing depends on it, so a disk that refuses is no obstacle.
-pub(super) fn leave_name(disk: &dyn Disk, name: &str) {
+pub(in crate::journal) fn leave_name(disk: &dyn Disk, name: &str) {
     if name.is_empty() || read_name(disk).as_deref() == Some(name) {
         return;
     }

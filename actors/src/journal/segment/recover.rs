@@ -105,6 +105,9 @@ pub fn open(
         .map_err(|error| OpenError::io(lock::LOCK_FILE, "take the lock", error))?
         .map_err(|holder| OpenError::Locked { dir: disk.label(), holder })?;
     let listing = list(&*disk)?;
+    if listing.is_on_stream {
+        return Err(OpenError::OnStream { dir: disk.label() });
+    }
     let key = match load_key(&*disk)? {
         Some(key) => key,
         None if listing.segments.is_empty() && listing.quarantined.is_empty() => {

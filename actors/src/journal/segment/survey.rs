@@ -15,6 +15,7 @@ use super::super::{
     disk::{Disk, DiskFile, read_up_to},
     seal::{KEY_FILE, RackKey},
     storage::{GroupAt, SegmentId, StorageError},
+    stream::MARK_FILE,
 };
 use super::{
     Damage, Link, OpenError, Point, RecoveredGroup, Recovery, SegmentFile, Torn, Unused,
@@ -26,17 +27,19 @@ use super::{
 
 /// Names of a directory that concern us.
 #[derive(Debug, Default)]
-pub(super) struct Listing {
-    pub(super) segments: Vec<SegmentId>,
-    pub(super) quarantined: Vec<SegmentId>,
+pub(in crate::journal) struct Listing {
+    pub(in crate::journal) segments: Vec<SegmentId>,
+    pub(in crate::journal) quarantined: Vec<SegmentId>,
     // Without a number that counts: being made, or kept for a segment to come.
     pub(super) unfinished: Vec<String>,
     pub(super) has_key: bool,
+    // The mark of a journal on a stream.
+    pub(super) is_on_stream: bool,
     // A file that is none of ours.
     pub(super) stranger: Option<String>,
 }
 
-pub(super) fn list(disk: &dyn Disk) -> Result<Listing, OpenError> {
+pub(in crate::journal) fn list(disk: &dyn Disk) -> Result<Listing, OpenError> {
     let names = disk.list().map_err(|error| OpenError::io(".", "list the directory", error))?;
     let mut listing = Listing::default();
     for name in names {
@@ -48,6 +51,8 @@ pub(super) fn list(disk: &dyn Disk) -> Result<Listing, OpenError> {
             listing.unfinished.push(name);
         } else if name == KEY_FILE {
             listing.has_key = true;
+        } else if name == MARK_FILE {
+            listing.is_on_stream = true;
         } else if !is_of_nobody(&name) && !name.ends_with(QUARANTINE_SUFFIX) {
             listing.stranger = Some(name);
         }
@@ -56,7 +61,7 @@ pub(super) fn list(disk: &dyn Disk) -> Result<Listing, OpenError> {
     Ok(listing)
 }
 
-pub(super) fn load_key(disk: &dyn Disk) -> Result<Option<RackKey>, OpenError> {
+pub(in crate::journal) fn load_key(disk: &dyn Disk) -> Result<Option<RackKey>, OpenError> {
     RackKey::load(disk).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidData => OpenError::KeyInvalid { dir: disk.label(), found: error.to_string() },
         _ => OpenError::io(KEY_FILE, "read the key", error),
