@@ -1,14 +1,17 @@
 //! Commands and their arguments; each command has a module of its own that does it and says the exit code.
 
+use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use fluxrig_rack::bus::{GUARD, guard};
 use fluxrig_rack::exit;
 
 mod ask;
+mod bus;
 mod check;
 mod dlq;
 mod gears;
@@ -81,6 +84,13 @@ enum Command {
         #[command(subcommand)]
         command: dlq::DlqCommand,
     },
+    /// Looks after the bus of the running rack.
+    Bus {
+        #[command(flatten)]
+        at: At,
+        #[command(subcommand)]
+        command: bus::BusCommand,
+    },
     /// Delivers again what a wire of the running rack retains.
     Replay(ReplayArgs),
     /// Shows what comes onto wires of the running rack, as it comes, without sensitive data.
@@ -102,6 +112,17 @@ enum Command {
     },
     /// Prints the version.
     Version,
+    /// Becomes a program that the kernel ends with the rack that started it.
+    #[command(name = GUARD, hide = true)]
+    Guard {
+        /// The rack's process.
+        parent: i32,
+        /// The program.
+        program: OsString,
+        /// Its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 /// Which rack is meant.
@@ -253,6 +274,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Metrics => gears::metrics(),
         Command::Top { at, json, once } => ask::top(&at, json, once),
         Command::Dlq { at, command } => dlq::dlq(&at, &command),
+        Command::Bus { at, command } => bus::bus(&at, &command),
         Command::Replay(args) => ask::replay(&args),
         Command::Tap(args) => tap::tap(&args),
         Command::Journal { at, command } => journal::journal(&at, &command),
@@ -262,6 +284,10 @@ pub(crate) fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "fluxrig", &mut script);
             say(&String::from_utf8_lossy(&script));
             exit::DONE
+        }
+        Command::Guard { parent, program, arguments } => {
+            complain(&format!("{GUARD}: {}", guard(parent, &program, &arguments)));
+            exit::FAILED
         }
         Command::Version => {
             say(&format!("fluxrig {}\n", env!("CARGO_PKG_VERSION")));

@@ -54,6 +54,15 @@ const PATH_BYTES_MAX: usize = 107;
 pub enum Request {
     /// The tree of actors, the wires, the journal.
     Top,
+    /// The bus, and what of the rack is on it.
+    BusStatus,
+    /// What on the bus nobody needs any more.
+    BusUnused,
+    /// Removes of that what is named.
+    BusPrune {
+        /// Names of streams and consumers.
+        names: Vec<String>,
+    },
     /// The dead letters, newest last.
     DlqList {
         /// Which.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use fluxrig_actors::RigError;
 use fluxrig_actors::journal::{OpenError, StorageError};
 
+use crate::bus::BusError;
 use crate::scenario::{RackChoice, ScenarioErrors};
 
 /// Exit codes of `fluxrig`; they follow `sysexits.h` where it has one.
@@ -54,6 +55,12 @@ pub enum RackError {
         #[source]
         source: io::Error,
     },
+    /// A journal that this version cannot keep.
+    #[error("`journal`: found `jetstream`, which cannot be run yet, expected `file`; remedy: use `file` until then")]
+    StreamJournal,
+    /// The rack's own server cannot be had.
+    #[error(transparent)]
+    Bus(#[from] BusError),
     /// The rig does not start.
     #[error(transparent)]
     Rig(#[from] RigError),
@@ -106,11 +113,12 @@ impl RackError {
             _ => other,
         };
         match self {
-            Self::Scenario(_) => exit::BAD_CONFIG,
+            Self::Scenario(_) | Self::StreamJournal => exit::BAD_CONFIG,
             Self::Choice(RackChoice::Gear { .. }) => exit::BAD_CONFIG,
             Self::Choice(_) => exit::USAGE,
             Self::DataDir { .. } | Self::Control { .. } => exit::DATA_DIR,
             Self::Rig(error) => rig_code(error),
+            Self::Bus(error) => error.exit_code(),
             Self::Metrics { source, .. } => of_io(source, exit::FAILED),
             Self::AddressInUse { .. } => exit::ADDRESS_IN_USE,
             Self::Ended { .. } => exit::FAILED,

@@ -10,6 +10,7 @@
 
 mod rack;
 
+pub mod bus;
 pub mod scenario;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -31,4 +32,4 @@ pub use metrics::{SERIES, Series};
 pub use panics::limit_panic_reports;
 pub use rack::{JOURNAL_DIR, Rack, RackOptions, RunningRack};
 pub use scenario::{Checked, Problem, Scenario, ScenarioErrors};
-pub use view::top_text;
+pub use view::{bus_text, top_text};

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use fluxrig_actors::RunningRig;
 use fluxrig_actors::supervision::{Status, TreeNode};
 
+use crate::bus::{BusState, RackBus, ServerState};
 use crate::rack::Shared;
 use crate::view::waits_for;
 
@@ -55,6 +56,10 @@ series! {
     fluxrig_gear_count_total counter [gear name label] "What it counts by itself; its manual says what."
     fluxrig_gear_unwired_total counter [gear] "Messages sent to an output without a wire."
     fluxrig_link_up gauge [endpoint] "1 while the endpoint has its peer."
+    fluxrig_bus_up gauge [] "1 while the rack has its bus; not there without one."
+    fluxrig_bus_wires_waiting gauge [] "Wires that wait for the bus."
+    fluxrig_bus_server_up gauge [] "1 while the nats-server that the rack runs is healthy; not there where it runs none."
+    fluxrig_bus_server_restarts_total counter [] "Restarts of that nats-server."
     fluxrig_door_open gauge [endpoint port] "1 while messages may come in."
     fluxrig_wire_depth gauge [wire] "Messages on it."
     fluxrig_wire_capacity gauge [wire] "Messages on it before the doors that feed it close."
@@ -126,6 +131,7 @@ pub(crate) async fn page(shared: &Shared) -> String {
             of_gears(&mut samples, rig, &tree);
         }
         of_endpoints(&mut samples, rig);
+        of_bus(&mut samples, &shared.bus, rig);
         of_wires(&mut samples, rig);
         of_journal(&mut samples, rig);
         for waiting in shared.is_draining().then(|| rig.waiting()).into_iter().flatten() {
@@ -142,6 +148,17 @@ fn flag(is: bool) -> f64 {
 
 fn seconds(ms: Option<u64>) -> f64 {
     ms.unwrap_or(0) as f64 / 1000.0
+}
+
+fn of_bus(samples: &mut Samples, bus: &RackBus, rig: &RunningRig) {
+    let Some(state) = bus.state() else { return };
+    samples.put("fluxrig_bus_up", &[], flag(matches!(state, BusState::Up { .. })));
+    samples.put("fluxrig_bus_wires_waiting", &[], bus.waiting(rig).len() as f64);
+    if let Some(server) = bus.server() {
+        let view = server.view();
+        samples.put("fluxrig_bus_server_up", &[], flag(view.state == ServerState::Up));
+        samples.put("fluxrig_bus_server_restarts_total", &[], view.restarts as f64);
+    }
 }
 
 fn of_gears(samples: &mut Samples, rig: &RunningRig, tree: &TreeNode) {

@@ -19,8 +19,15 @@ pub(crate) const DURABLE_TIME: Duration = Duration::from_secs(5);
 
 /// Answers one request.
 pub(crate) async fn answer(request: Request, shared: Arc<Shared>) -> Answer {
-    if request == Request::Top {
-        return Answer::Done(view::top(&shared).await);
+    let of_bus = match &request {
+        Request::Top => return Answer::Done(view::top(&shared).await),
+        Request::BusStatus => return Answer::Done(view::bus_status(&shared).await),
+        Request::BusUnused => Some(shared.bus.unused().await.map(|unused| json!({ "unused": unused }))),
+        Request::BusPrune { names } => Some(shared.bus.prune(names).await.map(|removed| json!({ "removed": removed }))),
+        _ => None,
+    };
+    if let Some(done) = of_bus {
+        return done.map_or_else(|why| refused(exit::UNAVAILABLE, &why), Answer::Done);
     }
     // What is sent again while it drains would only be one more thing to wait for.
     if shared.is_draining()
@@ -123,7 +130,12 @@ fn act(request: &Request, rig: &RunningRig, shared: &Shared) -> Result<(Value, b
             Ok((json!({ "wire": wire, "replayed": count, "replay": number }), true))
         }
         // These have answers of their own.
-        Request::Top | Request::DlqReplay { .. } | Request::Tap { .. } => Ok((Value::Null, false)),
+        Request::Top
+        | Request::BusStatus
+        | Request::BusUnused
+        | Request::BusPrune { .. }
+        | Request::DlqReplay { .. }
+        | Request::Tap { .. } => Ok((Value::Null, false)),
     }
 }
 

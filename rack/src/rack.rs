@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use fluxrig_actors::protocol::subject::Name;
 use fluxrig_actors::supervision::{ExitReason, TreeNode};
 use fluxrig_actors::{Catalog, Orphans, Redactor, RigError, RunningRig, Settings};
 use tokio::net::TcpListener;
@@ -13,11 +14,12 @@ use tokio::sync::{RwLock, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::bus::{Keeping, RackBus};
 use crate::control::{self, SocketFile};
 use crate::error::{ADDRESS_IN_USE, RackError};
 use crate::http;
 use crate::mask::{Mask, keys_and_lengths};
-use crate::scenario::{Checked, Lookup, check_file, check_text, process_env};
+use crate::scenario::{Checked, FailedChoice, Journal, Lookup, check_file, check_text, journal_options, process_env};
 
 /// Folder of the journal inside the data directory.
 pub const JOURNAL_DIR: &str = "journal";
@@ -43,6 +45,9 @@ pub struct RackOptions {
     pub mask: Mask,
     /// Takes sensitive data out of messages before they are dead-lettered or retained. Default: nothing is taken out.
     pub redactor: Option<Redactor>,
+    /// A binary that has the command [`crate::bus::GUARD`], which ties a server that the rack runs to its life: also a
+    /// rack that is killed leaves none then. Default: none, and such a server is ended at the next start.
+    pub guard: Option<PathBuf>,
 }
 
 impl Default for RackOptions {
@@ -55,6 +60,7 @@ impl Default for RackOptions {
             drain: Duration::from_secs(10),
             mask: keys_and_lengths,
             redactor: None,
+            guard: None,
         }
     }
 }
@@ -97,9 +103,34 @@ impl Rack {
         let dir = options.data_dir.clone();
         make_dir(&dir)?;
         let name = self.checked.rack(options.rack.as_deref())?;
-        let rig = self.checked.rig(options.rack.as_deref(), &self.catalog, &dir.join(JOURNAL_DIR))?;
+        if matches!(self.checked.scenario.journal, Journal::Jetstream(_)) {
+            return Err(RackError::StreamJournal);
+        }
+        let rack = options.rack.as_deref();
+        let (bus, keeping) = RackBus::start(&self.checked, rack, &dir, options.guard.clone()).await?;
+        let server = Kept(keeping);
+        let started = self.start_on(bus, name, &dir, options).await;
+        match started {
+            Ok(running) => Ok(RunningRack { server, ..running }),
+            Err(error) => {
+                server.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_on(
+        self,
+        bus: RackBus,
+        name: Option<Name>,
+        dir: &Path,
+        options: RackOptions,
+    ) -> Result<RunningRack, RackError> {
+        let journal = journal_options(self.checked.scenario.journal, dir.join(JOURNAL_DIR));
+        let rig = self.checked.rig_on(options.rack.as_deref(), &self.catalog, journal, bus.maker().as_ref())?;
         let shared = Arc::new(Shared {
             checked: self.checked,
+            bus,
             rack: name.map(|name| name.to_string()),
             rig: RwLock::new(None),
             is_draining: AtomicBool::new(false),
@@ -120,7 +151,7 @@ impl Rack {
         let settings = Settings { redactor: options.redactor, ..Settings::default() };
         let rig = rig.settings(settings).orphans(options.orphans).start().await.map_err(not_started)?;
         // From here on the journal's lock is ours, so a control socket that is there is nobody's.
-        let (listener, socket) = match control::listen(&dir) {
+        let (listener, socket) = match control::listen(dir) {
             Ok(listening) => listening,
             Err(source) => {
                 rig.stop(options.drain).await;
@@ -131,7 +162,7 @@ impl Rack {
         tasks.spawn(control::serve(listener, Arc::clone(&shared)));
         let meta = &shared.checked.scenario.meta;
         tracing::info!(scenario = %meta.name, version = %meta.version, rack = shared.rack, "rack started");
-        Ok(RunningRack { shared, tasks, drain: options.drain, _socket: socket })
+        Ok(RunningRack { shared, tasks, drain: options.drain, server: Kept(None), _socket: socket })
     }
 
     /// Starts it with default options and runs it until `signal`, then drains it.
@@ -164,6 +195,7 @@ fn make_dir(dir: &Path) -> Result<(), RackError> {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) checked: Checked,
+    pub(crate) bus: RackBus,
     pub(crate) rack: Option<String>,
     /// `None` before it has started and once it has drained.
     pub(crate) rig: RwLock<Option<RunningRig>>,
@@ -187,7 +219,20 @@ pub struct RunningRack {
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
     drain: Duration,
+    server: Kept,
     _socket: SocketFile,
+}
+
+/// The rack's own server, where it runs one.
+#[derive(Debug)]
+struct Kept(Option<Keeping>);
+
+impl Kept {
+    async fn stop(self) {
+        if let Some(keeping) = self.0 {
+            keeping.stop().await;
+        }
+    }
 }
 
 impl RunningRack {
@@ -200,10 +245,12 @@ impl RunningRack {
     /// Waits until it ends by itself: its rig gave up, or an endpoint found its address in use at the start.
     pub async fn ended(&self) -> RackError {
         let rig = self.shared.rig.read().await;
+        let is_stopped_by_bus = self.shared.checked.scenario.on_failed == FailedChoice::Stop;
         match rig.as_ref() {
             Some(rig) => tokio::select! {
                 error = bind_failure(rig) => error,
                 reason = rig.ended() => RackError::Ended { reason },
+                error = self.shared.bus.failed(), if is_stopped_by_bus => error.into(),
             },
             None => RackError::Ended { reason: "it was stopped".to_owned() },
         }
@@ -222,6 +269,8 @@ impl RunningRack {
             rig.stop(Duration::ZERO).await;
         }
         self.tasks.shutdown().await;
+        // What the rig did last may have gone over the bus.
+        self.server.stop().await;
         is_drained
     }
 

@@ -14,8 +14,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 mod attempt;
+mod bus;
 mod check;
 mod choices;
+pub(crate) mod cross;
 mod de;
 mod env;
 mod graph;
@@ -26,9 +28,11 @@ mod read;
 mod schema;
 mod tree;
 mod units;
+mod universe;
 
+pub use bus::{Bus, ManagedBus, True};
 pub use check::{Checked, check_file, check_text};
-pub use choices::{Backend, Bus, Durability, FailedChoice, Journal, LaneChoice, RestartChoice, StateChoice};
+pub use choices::{Backend, Durability, FailedChoice, Journal, LaneChoice, RestartChoice, StateChoice};
 pub use env::{Lookup, process_env};
 pub use graph::GraphFormat;
 pub use plan::RackChoice;
@@ -37,6 +41,7 @@ pub use schema::scenario_schema;
 pub use tree::{BYTES_MAX, DEPTH_MAX, Pos};
 pub use units::{Retained, Version};
 
+pub(crate) use plan::journal_options;
 #[cfg(feature = "sim")]
 pub(crate) use {plan::asked_of, read::read_yaml};
 
@@ -75,6 +80,14 @@ pub struct Meta {
     pub name: Name,
     /// Version, as in Semantic Versioning.
     pub version: Version,
+}
+
+/// The journal on a stream of the bus.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StreamJournal {
+    /// Bytes that the stream may take. Without it only the account's limit holds.
+    pub max_bytes: Option<u64>,
 }
 
 /// The journal on files.
@@ -233,7 +246,8 @@ pub struct WireEntry {
     /// `1GiB`. Only on a standard wire. Default: nothing.
     #[serde(default)]
     pub retention: Option<Retained>,
-    /// What keeps a standard wire. Default `journal`.
+    /// What keeps a standard wire: the rack's `journal`, or `jetstream`, where other clients of the bus can read it and
+    /// write to it. A wire between racks is on the bus whatever it says. Default `journal`.
     #[serde(default)]
     pub backend: Backend,
 }

@@ -83,6 +83,14 @@ pub enum SimError {
         /// The gear.
         gear: String,
     },
+    /// A wire over a bus, which is not simulated.
+    #[error(
+        "wire `{wire}`: found it on the bus, expected wires inside one rack; remedy: simulate a copy of the scenario whose gears run on one rack"
+    )]
+    Bus {
+        /// The wire.
+        wire: String,
+    },
     /// An address that the system chooses.
     #[error("gear `{gear}`: found port 0, expected a port that terminals can know; remedy: give it one")]
     Port {

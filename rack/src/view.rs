@@ -6,6 +6,7 @@ use fluxrig_actors::supervision::{Status, TreeNode};
 use fluxrig_actors::{Closed, Lane, RunningRig, WaitsFor};
 use serde_json::{Value, json};
 
+use crate::bus;
 use crate::rack::Shared;
 
 /// The rack as it is now.
@@ -28,6 +29,7 @@ pub(crate) async fn top(shared: &Shared) -> Value {
         top["wires"] = wires(rig);
         top["doors"] = doors(rig);
         top["links"] = links(rig);
+        top["bus"] = bus::shown(&shared.bus, rig);
         if shared.is_draining() {
             top["waiting"] = waiting(rig);
         }
@@ -37,6 +39,39 @@ pub(crate) async fn top(shared: &Shared) -> Value {
         }
     }
     top
+}
+
+/// The bus as it is now.
+pub(crate) async fn bus_status(shared: &Shared) -> Value {
+    // The servers may take their time, and the rig must not wait for them.
+    let streams = match shared.bus.options() {
+        Some(_) => bus::streams(&shared.bus).await,
+        None => Value::Null,
+    };
+    match shared.rig.read().await.as_ref() {
+        Some(rig) => json!({ "bus": bus::shown(&shared.bus, rig), "streams": streams }),
+        None => Value::Null,
+    }
+}
+
+/// The value of a request for the bus, as text.
+#[must_use]
+pub fn bus_text(status: &Value) -> String {
+    let found = &status["bus"];
+    if found.is_null() {
+        return "no bus\n".to_owned();
+    }
+    let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let mut page = bus::lines(found);
+    let servers: Vec<String> = found["servers"].as_array().into_iter().flatten().map(word).collect();
+    page.push_str(&format!("servers {}\n", servers.join(", ")));
+    for end in found["ends"].as_array().into_iter().flatten() {
+        let wires: Vec<String> = end["wires"].as_array().into_iter().flatten().map(word).collect();
+        let state = if end["is_up"] == true { "up" } else { "waits" };
+        page.push_str(&format!("{state:5}  {}  {}\n", word(&end["subject"]), wires.join(", ")));
+    }
+    page.push_str(&bus::stream_lines(&status["streams"]));
+    page
 }
 
 fn millis(duration: std::time::Duration) -> u64 {
@@ -167,6 +202,11 @@ pub fn top_text(top: &Value) -> String {
         "\ndead letters {}  journal {} bytes on disk, {} flushes\n",
         top["dead_letters"], journal["disk_bytes"], journal["flushes"]
     );
+    let of_bus = bus::lines(&top["bus"]);
+    if !of_bus.is_empty() {
+        page.push_str(&of_bus);
+        page.push('\n');
+    }
     page.push_str(top["text"].as_str().unwrap_or_default());
     let wires = top["wires"].as_array().map(Vec::as_slice).unwrap_or_default();
     let width = wires.iter().filter_map(|wire| wire["name"].as_str()).map(str::len).max().unwrap_or(0).max(4);

@@ -8,6 +8,7 @@ pub mod iso;
 pub mod judge;
 pub mod ledger;
 pub mod lines;
+pub mod nats;
 pub mod payments;
 pub mod pipeline;
 pub mod place;

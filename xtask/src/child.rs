@@ -6,6 +6,8 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::setup;
+
 /// The folder of the root manifest.
 pub(crate) fn root() -> PathBuf {
     // Asked at run time: a target directory that two checkouts share may hold the other one's program.
@@ -23,10 +25,16 @@ pub(crate) fn target() -> Result<PathBuf> {
     Ok(PathBuf::from(folder))
 }
 
+/// Where tests find the nats-server that was fetched.
+const NATS_SERVER: &str = "FLUXRIG_NATS_SERVER";
+
 /// A command that will start in the workspace root.
 pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root());
+    if std::env::var_os(NATS_SERVER).is_none() {
+        command.envs(setup::nats_server(&root()).map(|program| (NATS_SERVER, program)));
+    }
     command
 }
 

@@ -246,7 +246,7 @@ fn confirmed(at: &At, chosen: &ChosenArgs, is_sure: bool) -> Result<LetterFilter
 }
 
 /// Whether somebody who sees the table says yes.
-fn confirms(from: &mut impl BufRead, to: &mut impl Write, table: &str) -> bool {
+pub(super) fn confirms(from: &mut impl BufRead, to: &mut impl Write, table: &str) -> bool {
     let mut said = String::new();
     let asked = write!(to, "{table}\nForget them for good? [y/N] ").and_then(|()| to.flush());
     let heard = asked.and_then(|()| from.read_line(&mut said));

@@ -39,6 +39,8 @@ pub(super) fn run(args: &RunArgs, log_level: &str) -> u8 {
         drain: Duration::from_millis(args.drain_ms),
         mask: mask::shown,
         redactor: Some(fluxrig_gears::iso8583::redacted),
+        // The running binary, also where its file was replaced meanwhile.
+        guard: Some("/proc/self/exe".into()),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

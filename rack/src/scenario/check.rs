@@ -11,13 +11,15 @@ use fluxrig_actors::{Built, Catalog, CatalogError, Ports, nearest};
 use serde::de::Error as _;
 
 use super::attempt::attempt;
+use super::cross::RESERVED;
 use super::de::{De, DeError, Session, root};
 use super::env::{Lookup, beside, expand};
-use super::plan::{Universe, check_plans};
+use super::plan::check_plans;
 use super::problem::{Fault, Problem, Problems, ScenarioErrors};
 use super::read::{Item, Sections, rack_names, sections};
 use super::tree::{BYTES_MAX, Content, Node, Pos, parse};
-use super::{GearEntry, LaneChoice, RackEntry, Scenario, WireEntry};
+use super::universe::Universe;
+use super::{Bus, GearEntry, LaneChoice, ManagedBus, RackEntry, Scenario, WireEntry};
 
 /// A scenario in which nothing is wrong.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub struct Checked {
     pub(crate) configs: Vec<Option<Node>>,
     /// Ports of each gear.
     pub(crate) ports: Vec<Ports>,
+    /// The bus as it stands there.
+    pub(crate) bus: Option<Node>,
 }
 
 /// Checks a file.
@@ -77,7 +81,8 @@ pub fn check_text(name: &str, text: &str, catalog: &Catalog, lookup: Lookup<'_>)
     // A wire whose ends are no names is connected to nothing.
     sections.wires.retain(|wire| has_ends(wire, &mut problems));
     check_racks(&sections.racks, &mut problems);
-    check_names(&sections.gears, &mut problems);
+    check_names(&sections, &mut problems);
+    check_bus(&top, &sections, &mut problems);
     let built = build_all(&sections.gears, catalog, &mut problems);
     let universe = Universe::new(sections.racks.iter().map(|rack| &rack.entry));
     check_deploys(&sections, &universe, &mut problems);
@@ -101,7 +106,8 @@ pub fn check_text(name: &str, text: &str, catalog: &Catalog, lookup: Lookup<'_>)
                 gears: sections.gears.into_iter().map(|item| item.entry).collect(),
                 wires: sections.wires.into_iter().map(|item| item.entry).collect(),
             };
-            Ok(Checked { scenario, warnings: warnings.into_vec(), configs, ports })
+            let bus = top.get("bus").cloned();
+            Ok(Checked { scenario, warnings: warnings.into_vec(), configs, ports, bus })
         }
         _ => Err(ScenarioErrors(problems.into_vec())),
     }
@@ -142,10 +148,27 @@ fn check_racks(racks: &[Item<'_, RackEntry>], problems: &mut Problems) {
     }
 }
 
-fn check_names(gears: &[Item<'_, GearEntry>], problems: &mut Problems) {
+/// The rack that runs the bus is one of the scenario's.
+fn check_bus(top: &Node, sections: &Sections<'_>, problems: &mut Problems) {
+    let Bus::Managed(ManagedBus { rack: Some(found), .. }) = &sections.bus else { return };
+    let racks = sections.racks.iter().filter_map(|rack| rack.entry.name.as_ref());
+    if racks.clone().any(|name| name == found) {
+        return;
+    }
+    let remedy = nearest(found, racks.map(|name| name.as_str()));
+    let remedy = remedy.map_or_else(|| format!("add `{{ name: {found} }}` to `racks`"), |name| format!("use `{name}`"));
+    let pos = top.get("bus").and_then(|bus| bus.get("rack")).unwrap_or(top).pos;
+    problems.add(pos, "bus.rack", Fault::UnknownRack { found: found.to_string(), remedy });
+}
+
+fn check_names(sections: &Sections<'_>, problems: &mut Problems) {
     let mut lines = HashMap::new();
-    for gear in gears {
+    for gear in &sections.gears {
         let name = &gear.entry.name;
+        let reserved = RESERVED.into_iter().find(|start| sections.bus.is_there() && name.starts_with(start));
+        if let Some(start) = reserved {
+            gear.refuse("name", Fault::Reserved { name: name.to_string(), start }, problems);
+        }
         match lines.get(name) {
             Some(&first_line) => {
                 gear.refuse("name", Fault::DuplicateName { name: name.to_string(), first_line }, problems);

@@ -4,7 +4,7 @@ use fluxrig_actors::nearest;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
-use super::FileJournal;
+use super::{FileJournal, StreamJournal};
 
 macro_rules! choices {
     ($($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* } later [$($later:literal)*];)*) => {$(
@@ -70,7 +70,9 @@ choices! {
         /// The rack's journal.
         #[default]
         Journal = "journal",
-    } later ["jetstream"];
+        /// A stream of the bus.
+        Jetstream = "jetstream",
+    } later [];
 
     /// What a failed gear means for the rack.
     FailedChoice {
@@ -110,70 +112,18 @@ fn refusal(found: &str, words: &[&str], later: &[&str]) -> String {
     format!("found `{}`, expected {listed}; remedy: {remedy}", super::tree::clipped(found))
 }
 
-/// The bus between racks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Bus {
-    /// None: the rack stands alone.
-    #[default]
-    Embedded,
-}
-
 /// What makes standard wires and state durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Journal {
     /// Segment files in the data directory.
     File(FileJournal),
+    /// A stream of the bus, which a stand-by can follow.
+    Jetstream(StreamJournal),
 }
 
 impl Default for Journal {
     fn default() -> Self {
         Self::File(FileJournal::default())
-    }
-}
-
-const NO_BUS: &str =
-    "which is not there yet, expected `embedded`; remedy: use `embedded` until then, each rack then stands alone";
-
-struct BusVisitor;
-
-impl<'de> Visitor<'de> for BusVisitor {
-    type Value = Bus;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("`embedded`")
-    }
-
-    fn visit_str<E: Error>(self, found: &str) -> Result<Bus, E> {
-        match found {
-            "embedded" => Ok(Bus::Embedded),
-            // The address may hold a password.
-            _ if found.contains("://") => Err(E::custom(format_args!("found an address of a bus, {NO_BUS}"))),
-            other => Err(E::custom(refusal(other, &["embedded"], &["nats", "jetstream"]))),
-        }
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Bus, A::Error> {
-        Err(A::Error::custom(format_args!("found a bus of its own, {NO_BUS}")))
-    }
-}
-
-impl<'de> Deserialize<'de> for Bus {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(BusVisitor)
-    }
-}
-
-impl JsonSchema for Bus {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Bus".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "enum": ["embedded"] })
     }
 }
 
@@ -183,22 +133,28 @@ impl<'de> Visitor<'de> for JournalVisitor {
     type Value = Journal;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("`file`, or a map with `file` and its options")
+        f.write_str("`file` or `jetstream`, or a map with one of them and its options")
     }
 
     fn visit_str<E: Error>(self, found: &str) -> Result<Journal, E> {
         match found {
             "file" => Ok(Journal::default()),
-            other => Err(E::custom(refusal(other, &["file"], &["jetstream"]))),
+            "jetstream" => Ok(Journal::Jetstream(StreamJournal::default())),
+            other => Err(E::custom(refusal(other, &["file", "jetstream"], &[]))),
         }
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Journal, A::Error> {
         let mut journal = None;
         while let Some(key) = entries.next_key::<String>()? {
-            match key.as_str() {
-                "file" => journal = Some(Journal::File(entries.next_value()?)),
-                other => return Err(A::Error::custom(refusal(other, &["file"], &["jetstream"]))),
+            let found = match key.as_str() {
+                "file" => Journal::File(entries.next_value()?),
+                "jetstream" => Journal::Jetstream(entries.next_value()?),
+                other => return Err(A::Error::custom(refusal(other, &["file", "jetstream"], &[]))),
+            };
+            if journal.replace(found).is_some() {
+                let text = "found `file` and `jetstream`, expected one of them; remedy: leave one out";
+                return Err(A::Error::custom(text));
             }
         }
         journal.ok_or_else(|| A::Error::missing_field("file"))
@@ -218,10 +174,13 @@ impl JsonSchema for Journal {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let file = generator.subschema_for::<FileJournal>();
+        let stream = generator.subschema_for::<StreamJournal>();
+        let only = |key: &str, schema| json_schema!({ "type": "object", "properties": { key: schema }, "required": [key], "additionalProperties": false });
         json_schema!({
             "oneOf": [
-                { "type": "string", "enum": ["file"] },
-                { "type": "object", "properties": { "file": file }, "required": ["file"], "additionalProperties": false },
+                { "type": "string", "enum": ["file", "jetstream"] },
+                only("file", file),
+                only("jetstream", stream),
             ],
         })
     }

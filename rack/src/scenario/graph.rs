@@ -1,4 +1,5 @@
-//! A picture of a scenario as text: Mermaid or DOT. Gears are boxes, wires are arrows, turbo wires are dotted.
+//! A picture of a scenario as text: Mermaid or DOT. Gears are boxes, wires are arrows: those in memory dotted,
+//! those over the bus thick.
 
 use super::{Checked, LaneChoice, WireEntry};
 
@@ -29,7 +30,11 @@ impl Checked {
             out.push_str(&format!("    g{idx}[\"{}<br/>{}\"]\n", gear.name, gear.type_name));
         }
         for wire in &self.scenario.wires {
-            let arrow = if wire.lane == LaneChoice::Turbo { "-.->" } else { "-->" };
+            let arrow = match self.line(wire) {
+                Line::Plain => "-->",
+                Line::Turbo => "-.->",
+                Line::Bus => "==>",
+            };
             let ends = self.ends(wire);
             out.push_str(&format!("    g{} {arrow}|\"{}\"| g{}\n", ends.from_idx, ends.label, ends.to_idx));
         }
@@ -42,7 +47,11 @@ impl Checked {
             out.push_str(&format!("    \"{}\" [label=\"{0}\\n{}\"];\n", gear.name, gear.type_name));
         }
         for wire in &self.scenario.wires {
-            let style = if wire.lane == LaneChoice::Turbo { ", style=dotted" } else { "" };
+            let style = match self.line(wire) {
+                Line::Plain => "",
+                Line::Turbo => ", style=dotted",
+                Line::Bus => ", style=bold",
+            };
             let ends = self.ends(wire);
             let gears = &self.scenario.gears;
             let (from, to) = (&gears[ends.from_idx].name, &gears[ends.to_idx].name);
@@ -50,6 +59,14 @@ impl Checked {
         }
         out.push_str("}\n");
         out
+    }
+
+    fn line(&self, wire: &WireEntry) -> Line {
+        match wire.lane {
+            LaneChoice::Turbo => Line::Turbo,
+            LaneChoice::Standard if self.is_on_bus(wire) => Line::Bus,
+            LaneChoice::Standard => Line::Plain,
+        }
     }
 
     fn ends(&self, wire: &WireEntry) -> Ends {
@@ -63,6 +80,13 @@ impl Checked {
         let ((from_idx, from_port), (to_idx, to_port)) = (part(from), part(to));
         Ends { from_idx, to_idx, label: format!("{from_port} to {to_port}") }
     }
+}
+
+/// How a wire is drawn.
+enum Line {
+    Plain,
+    Turbo,
+    Bus,
 }
 
 /// A wire's ends as positions of gears, and its ports.

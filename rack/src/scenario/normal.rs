@@ -5,19 +5,21 @@ use std::fmt::Display;
 
 use super::de::{Meaning, meaning};
 use super::tree::{Content, Entry, Node, Pos, Scalar};
-use super::{Bus, Checked, FileJournal, GearEntry, Journal, RackEntry, StateChoice, Supervision, WireEntry};
+use super::{
+    Bus, Checked, FileJournal, GearEntry, Journal, ManagedBus, RackEntry, StateChoice, StreamJournal, Supervision,
+    WireEntry,
+};
 
 impl Checked {
     /// The scenario as text. Configurations keep their `${…}` as they were written; elsewhere variables are replaced.
     #[must_use]
     pub fn normal_form(&self) -> String {
         let scenario = &self.scenario;
-        let Bus::Embedded = scenario.bus;
         let gears = scenario.gears.iter().zip(&self.configs).map(|(gear, config)| gear_node(gear, config.as_ref()));
         let mut top = vec![
             entry("meta", map([word("name", &scenario.meta.name), word("version", &scenario.meta.version)])),
-            word("bus", "embedded"),
-            entry("journal", map([entry("file", journal_node(scenario.journal))])),
+            entry("bus", bus_node(&scenario.bus, self.bus.as_ref())),
+            entry("journal", journal_node(scenario.journal)),
             word("on_failed", scenario.on_failed.word()),
         ];
         if !scenario.racks.is_empty() {
@@ -31,11 +33,43 @@ impl Checked {
     }
 }
 
-fn journal_node(Journal::File(file): Journal) -> Node {
-    let FileJournal { segment_bytes, max_bytes, segment_age_max_ms } = file;
-    let mut entries = vec![word("segment_bytes", segment_bytes), word("max_bytes", max_bytes)];
-    entries.extend(segment_age_max_ms.map(|age| word("segment_age_max_ms", age)));
-    map(entries)
+/// What stands there, `${…}` as it was written, since secrets come from variables; and the defaults of what does not.
+fn bus_node(bus: &Bus, written: Option<&Node>) -> Node {
+    let given = match written.map(|node| &node.content) {
+        Some(Content::Map(entries)) => entries.clone(),
+        Some(Content::Scalar(scalar)) if bus.is_there() => {
+            let server = Node::made(Content::Scalar(Scalar { is_plain: false, ..scalar.clone() }));
+            vec![entry("servers", list([server].into_iter()))]
+        }
+        _ => return word("bus", "embedded").value,
+    };
+    let defaults = match bus {
+        Bus::Embedded => Vec::new(),
+        Bus::Servers(options) => vec![word("replicas", options.replicas), word("assume_sync", options.assume_sync)],
+        Bus::Managed(ManagedBus { host, max_restarts, within_ms, backoff_ms, .. }) => vec![
+            quoted("host", &host.to_string()),
+            word("max_restarts", max_restarts),
+            word("within_ms", within_ms),
+            entry("backoff_ms", map([word("first", backoff_ms.first), word("max", backoff_ms.max)])),
+        ],
+    };
+    let is_given = |key: &str| given.iter().any(|entry| entry.key.text == key && key != "backoff_ms");
+    let missing: Vec<Entry> = defaults.into_iter().filter(|default| !is_given(&default.key.text)).collect();
+    map(given.into_iter().filter(|entry| entry.key.text != "backoff_ms").chain(missing))
+}
+
+fn journal_node(journal: Journal) -> Node {
+    let (key, entries) = match journal {
+        Journal::File(FileJournal { segment_bytes, max_bytes, segment_age_max_ms }) => {
+            let mut entries = vec![word("segment_bytes", segment_bytes), word("max_bytes", max_bytes)];
+            entries.extend(segment_age_max_ms.map(|age| word("segment_age_max_ms", age)));
+            ("file", entries)
+        }
+        Journal::Jetstream(StreamJournal { max_bytes }) => {
+            ("jetstream", max_bytes.map(|bytes| word("max_bytes", bytes)).into_iter().collect())
+        }
+    };
+    map([entry(key, map(entries))])
 }
 
 fn rack_node(rack: &RackEntry) -> Node {

@@ -1,7 +1,7 @@
-//! The plan of every rack: which gears run where, and what the runtime says of them and their wires together.
+//! The plan of every rack: what the runtime says of its gears and their wires together.
 //! The runtime's errors know names only; here each finds its place in the file again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use fluxrig_actors::journal::DiskOptions;
 use fluxrig_actors::protocol::SmolStr;
@@ -9,93 +9,17 @@ use fluxrig_actors::protocol::subject::Name;
 use fluxrig_actors::{Built, Catalog, JournalOptions, PlanError, PlanErrors, Ports, Rig, nearest};
 
 use super::check::rebuild;
+use super::cross::{Crossing, Ends as BusEnds, Local, Where, crossing};
 use super::problem::{Fault, Problems};
 use super::read::{Item, Sections, journal_key};
 use super::tree::{Content, Node, Pos, clipped};
-use super::{Checked, FileJournal, GearEntry, Journal, LaneChoice, RackEntry, StateChoice, WireEntry, ms};
+use super::universe::{Relation, Universe};
+use super::{Backend, Bus, Checked, FileJournal, GearEntry, Journal, LaneChoice, StateChoice, WireEntry, ms};
+use crate::bus::NoBus;
 
-/// Every rack that a scenario can run on: those that it names, and one that stands for each group.
-#[derive(Debug)]
-pub(crate) struct Universe {
-    racks: Vec<Place>,
-    /// Which of them a rack's name or a group's name means, in order.
-    members: BTreeMap<Name, BTreeSet<usize>>,
-}
-
-#[derive(Debug)]
-struct Place {
-    /// `None` where it only stands for a group.
-    name: Option<Name>,
-    /// Groups it is of.
-    groups: BTreeSet<Name>,
-}
-
-impl Universe {
-    pub(crate) fn new<'r>(racks: impl Iterator<Item = &'r RackEntry> + Clone) -> Self {
-        let groups: Vec<(&Name, &BTreeMap<String, String>)> =
-            racks.clone().filter_map(|rack| rack.group.as_ref().map(|group| (group, &rack.matches))).collect();
-        let place = |name: Option<&Name>, labels: &BTreeMap<String, String>| Place {
-            name: name.cloned(),
-            groups: groups
-                .iter()
-                .filter(|(_, matches)| matches.iter().all(|(key, value)| labels.get(key) == Some(value)))
-                .map(|(group, _)| (*group).clone())
-                .collect(),
-        };
-        let named = racks.filter_map(|rack| rack.name.as_ref().map(|name| place(Some(name), &rack.labels)));
-        let mut all: Vec<Place> = named.collect();
-        all.extend(groups.iter().map(|(_, matches)| place(None, matches)));
-        if all.is_empty() {
-            all.push(Place { name: None, groups: BTreeSet::new() });
-        }
-        let mut members: BTreeMap<Name, BTreeSet<usize>> = BTreeMap::new();
-        for (idx, place) in all.iter().enumerate() {
-            for name in place.name.iter().chain(&place.groups) {
-                members.entry(name.clone()).or_default().insert(idx);
-            }
-        }
-        Self { racks: all, members }
-    }
-
-    /// Whether `deploy` can mean a rack here.
-    pub(crate) fn knows(&self, deploy: &Name) -> bool {
-        self.members.contains_key(deploy)
-    }
-
-    /// Which racks run a gear; `None` is all of them, as is a name that was refused before.
-    fn members(&self, deploy: &Option<Name>) -> Option<&BTreeSet<usize>> {
-        let members = deploy.as_ref().and_then(|deploy| self.members.get(deploy));
-        members.filter(|members| members.len() < self.racks.len())
-    }
-
-    /// Whether two gears can run on one rack.
-    pub(crate) fn meet(&self, left: &Option<Name>, right: &Option<Name>) -> bool {
-        match (self.members(left), self.members(right)) {
-            (Some(left), Some(right)) => !left.is_disjoint(right),
-            _ => true,
-        }
-    }
-
-    /// The gears of each rack that differs from the others; `deploys` says where each gear runs.
-    fn subsets(&self, deploys: &[&Option<Name>]) -> BTreeSet<Vec<usize>> {
-        let mut by_name: BTreeMap<&Option<Name>, Vec<usize>> = BTreeMap::new();
-        for (idx, deploy) in deploys.iter().enumerate() {
-            let is_everywhere = self.members(deploy).is_none();
-            by_name.entry(if is_everywhere { &None } else { deploy }).or_default().push(idx);
-        }
-        // Racks that run the same names run the same gears: only these few are spelled out.
-        let names = |place: &Place| -> BTreeSet<Option<Name>> {
-            let names = place.name.iter().chain(&place.groups).cloned().map(Some).chain([None]);
-            names.filter(|name| by_name.contains_key(name)).collect()
-        };
-        let distinct: BTreeSet<BTreeSet<Option<Name>>> = self.racks.iter().map(names).collect();
-        let gears = |names: &BTreeSet<Option<Name>>| {
-            let mut gears: Vec<usize> = names.iter().flat_map(|name| by_name[name].iter().copied()).collect();
-            gears.sort_unstable();
-            gears
-        };
-        distinct.iter().map(gears).collect()
-    }
+/// The rack of a scenario that names none, as its journal calls it, too.
+fn only_rack() -> Name {
+    "rack".parse().expect("it is a name")
 }
 
 /// Checks the plan of each rack that differs from the others. Gives back the ports of every gear that could be built.
@@ -116,7 +40,6 @@ pub(crate) fn check_plans(
     };
     let ends = Ends { known: &known, ports: &ports };
     let deploys: Vec<&Option<Name>> = sections.gears.iter().map(|gear| &gear.entry.deploy).collect();
-    let members = |idx: usize| universe.members(deploys[idx]);
     let mut wires = Vec::new();
     let mut beside_broken = BTreeSet::new();
     for wire in &sections.wires {
@@ -133,16 +56,29 @@ pub(crate) fn check_plans(
             }
             continue;
         }
-        match (known.get(from), known.get(to)) {
-            (Some(&left), Some(&right)) if members(left) != members(right) => {
-                problems.add(wire.pos("to"), "", Fault::AcrossRacks { wire: wire.entry.asked() });
-                beside_broken.extend([from, to]);
+        let faults = match (known.get(from), known.get(to)) {
+            (Some(&left), Some(&right)) => {
+                ends.bus_faults(wire, universe.relation(deploys[left], deploys[right]), sections)
             }
-            _ => wires.push(wire),
+            _ => Vec::new(),
+        };
+        match faults.is_empty() {
+            true => wires.push(wire),
+            false => beside_broken.extend([from, to]),
+        }
+        for (key, fault) in faults {
+            problems.add(wire.pos(key), "", fault);
         }
     }
-    let places = Places { top, sections, ends, beside_broken: &beside_broken };
-    for subset in universe.subsets(&deploys) {
+    let mut places = Places { top, sections, ends, beside_broken: &beside_broken, crossing: Crossing::default() };
+    let racks_of = |gear: &str| {
+        let names = known.get(gear).map(|&idx| universe.names(deploys[idx])).unwrap_or_default();
+        // A group of racks that have no names yet still sends.
+        if names.is_empty() { vec![only_rack()] } else { names }
+    };
+    let entries = sections.wires.iter().map(|wire| &wire.entry);
+    let asked: BTreeSet<usize> = wires.iter().map(|wire| idx_of(sections, wire)).collect();
+    for (subset, rack) in universe.subsets(&deploys) {
         let name = sections.meta.as_ref().map_or("scenario", |meta| meta.name.as_str());
         let mut rig = Rig::new(name).journal_with(journal_options(sections.journal, "unopened"));
         let is_here = |end: &str| known.get(gear_of(end)).is_none_or(|idx| subset.binary_search(idx).is_ok());
@@ -160,9 +96,15 @@ pub(crate) fn check_plans(
                 rig = add_gear(rig, &gear.entry, built);
             }
         }
-        for wire in wires.iter().filter(|wire| is_here(&wire.entry.from) && is_here(&wire.entry.to)) {
-            rig = rig.wire_with(&wire.entry.from, &wire.entry.to, wire.entry.options());
-        }
+        let is_asked = |(idx, wire): &(usize, &WireEntry)| {
+            let is_known = [&wire.from, &wire.to].iter().all(|end| known.contains_key(gear_of(end)));
+            let (leaves, comes) = (is_here(&wire.from), is_here(&wire.to));
+            asked.contains(idx) && if is_known { leaves || comes } else { leaves && comes }
+        };
+        let rack = rack.unwrap_or_else(only_rack);
+        let at = Where { rack: &rack, is_here: &is_here, racks_of: &racks_of, ports: &|gear| ends.ports(gear) };
+        places.crossing = crossing(entries.clone().enumerate().filter(is_asked), &at);
+        rig = places.crossing.wired(rig, &NoBus);
         if let Err(PlanErrors(errors)) = rig.check() {
             errors.iter().for_each(|error| places.add(error, problems));
         }
@@ -178,7 +120,12 @@ fn add_gear(rig: Rig, gear: &GearEntry, built: Built) -> Rig {
     }
 }
 
-fn gear_of(end: &str) -> &str {
+/// The position of a wire among all that could be read.
+fn idx_of(sections: &Sections<'_>, wire: &Item<'_, WireEntry>) -> usize {
+    sections.wires.iter().position(|other| std::ptr::eq(other, wire)).unwrap_or(usize::MAX)
+}
+
+pub(crate) fn gear_of(end: &str) -> &str {
     end.split_once('.').map_or(end, |(gear, _)| gear)
 }
 
@@ -188,7 +135,7 @@ pub(crate) fn journal_options(journal: Journal, dir: impl Into<std::path::PathBu
 
 /// What a scenario asks of its journal, wherever that is.
 pub(crate) fn asked_of(journal: Journal, mut options: JournalOptions) -> JournalOptions {
-    let Journal::File(FileJournal { segment_bytes, max_bytes, segment_age_max_ms }) = journal;
+    let Journal::File(FileJournal { segment_bytes, max_bytes, segment_age_max_ms }) = journal else { return options };
     options.segment_bytes = segment_bytes;
     options.segment_age_max = segment_age_max_ms.map(|age| ms(age.get()));
     options.disk = DiskOptions { max_bytes, ..DiskOptions::default() };
@@ -202,6 +149,8 @@ struct Places<'c> {
     ends: Ends<'c>,
     /// Gears next to one that could not be built: whether they are wired cannot be said.
     beside_broken: &'c BTreeSet<&'c str>,
+    /// What became of the wires on the rack that is looked at.
+    crossing: Crossing,
 }
 
 impl Places<'_> {
@@ -237,7 +186,28 @@ impl Places<'_> {
             PlanError::Journal { setting, .. } => journal_key(self.top, setting).pos,
             _ => self.top.pos,
         };
-        problems.add(pos, "", Fault::Plan { text: error.to_string() });
+        problems.add(pos, "", Fault::Plan { text: self.in_names_of_the_file(error.to_string()) });
+    }
+
+    /// What is wrong with one end of a wire on the bus is said of the wire.
+    fn in_names_of_the_file(&self, mut text: String) -> String {
+        let wires = self.crossing.outs.iter().map(|end| &end.wire);
+        for local in wires.chain(self.crossing.ins.iter().flat_map(|end| &end.wires)) {
+            let Some(wire) = self.sections.wires.get(local.wire_idx) else { continue };
+            for name in [self.resolved(local), format!("{}->{}", local.from, local.to)] {
+                text = text.replace(&format!("`{name}`"), &format!("`{}`", wire.entry.asked()));
+            }
+        }
+        text
+    }
+
+    /// How the runtime calls a local wire.
+    fn resolved(&self, wire: &Local) -> String {
+        let first = self.ends.ports(&wire.to).and_then(|ports| ports.inputs.first());
+        match first.filter(|_| !wire.to.contains('.')) {
+            Some(first) => format!("{}->{}.{}", wire.from, wire.to, first.name),
+            None => format!("{}->{}", wire.from, wire.to),
+        }
     }
 
     /// Says what is wrong with the ends of a wire. False when nothing is found, though the runtime has said so.
@@ -255,8 +225,7 @@ impl Places<'_> {
     }
 
     fn is_turbo(&self, name: &str) -> bool {
-        let wire = self.sections.wires.iter().find(|wire| self.is_called(&wire.entry, name));
-        wire.is_some_and(|wire| wire.entry.lane == LaneChoice::Turbo)
+        self.called(name).is_some_and(|wire| wire.entry.lane == LaneChoice::Turbo)
     }
 
     fn gear(&self, name: &str) -> Pos {
@@ -264,13 +233,23 @@ impl Places<'_> {
     }
 
     fn wire<'k>(&self, name: &str, key: impl Fn(&Item<'_, WireEntry>) -> &'k str) -> Pos {
-        let wire = self.sections.wires.iter().find(|wire| self.is_called(&wire.entry, name));
-        wire.map_or(self.top.pos, |wire| wire.pos(key(wire)))
+        self.called(name).map_or(self.top.pos, |wire| wire.pos(key(wire)))
     }
 
     fn duplicate(&self, name: &str) -> Pos {
         let wire = self.sections.wires.iter().rev().find(|wire| self.is_called(&wire.entry, name));
-        wire.map_or(self.top.pos, |wire| wire.node.pos)
+        wire.or_else(|| self.crossed(self.crossing.wires(), name)).map_or(self.top.pos, |wire| wire.node.pos)
+    }
+
+    /// The wire of the scenario that the runtime calls so, also where it only is one end of it.
+    fn called(&self, name: &str) -> Option<&Item<'_, WireEntry>> {
+        let wire = self.sections.wires.iter().find(|wire| self.is_called(&wire.entry, name));
+        wire.or_else(|| self.crossed(self.crossing.wires(), name))
+    }
+
+    fn crossed<'l>(&self, mut wires: impl Iterator<Item = &'l Local>, name: &str) -> Option<&Item<'_, WireEntry>> {
+        let is_called = |wire: &&Local| format!("{}->{}", wire.from, wire.to) == name || self.resolved(wire) == name;
+        self.sections.wires.get(wires.find(is_called)?.wire_idx)
     }
 
     fn is_called(&self, wire: &WireEntry, name: &str) -> bool {
@@ -304,6 +283,36 @@ struct Ends<'c> {
 impl<'c> Ends<'c> {
     fn ports(&self, end: &str) -> Option<&'c Ports> {
         self.known.get(gear_of(end)).and_then(|&idx| self.ports[idx].as_ref())
+    }
+
+    /// What a wire may not be, given where its gears run, with the keys to point at.
+    fn bus_faults(
+        &self,
+        wire: &Item<'_, WireEntry>,
+        relation: Relation,
+        sections: &Sections<'_>,
+    ) -> Vec<(&'static str, Fault)> {
+        let (bus, is_there) = (&sections.bus, sections.bus.is_there() || sections.is_bus_unread);
+        let name = || wire.entry.asked();
+        let is_jetstream = wire.entry.backend == Backend::Jetstream;
+        let fault = match relation {
+            Relation::Partly => Some(("to", Fault::PartlyTogether { wire: name() })),
+            Relation::Apart if !is_there => Some(("to", Fault::NoBus { wire: name() })),
+            Relation::Apart if matches!(bus, Bus::Managed(managed) if managed.rack.is_none()) => {
+                Some(("to", Fault::BusOfEach { wire: name() }))
+            }
+            Relation::Apart if wire.entry.lane == LaneChoice::Turbo => {
+                Some(("lane", Fault::TurboAcross { wire: name() }))
+            }
+            Relation::Together if is_jetstream && !is_there => Some(("backend", Fault::NoBusForWire { wire: name() })),
+            Relation::Together | Relation::Apart => None,
+        };
+        let is_on_bus = relation == Relation::Apart || is_jetstream;
+        // The runtime is asked about its ends only, so that what is wrong with them is said here.
+        let sides = [(&wire.entry.from, Side::From), (&wire.entry.to, Side::To)];
+        let of_ends = sides.into_iter().filter(|_| is_on_bus);
+        let of_ends = of_ends.filter_map(|(end, side)| Some((side.key(), self.fault(wire, end, side)?)));
+        fault.into_iter().chain(of_ends).collect()
     }
 
     /// What is wrong with one end, said with the nearest name.
@@ -428,15 +437,15 @@ impl Checked {
         }
     }
 
-    /// The gears and wires of one rack as a rig, with its journal in `dir`.
+    /// The gears and wires of one rack as a rig, with its journal in `dir` and without a bus: what goes over one waits.
     ///
     /// # Errors
     /// When the rack cannot be chosen, or a gear cannot be built any more.
     pub fn rig(&self, rack: Option<&str>, catalog: &Catalog, dir: &std::path::Path) -> Result<Rig, RackChoice> {
-        self.rig_on(rack, catalog, journal_options(self.scenario.journal, dir))
+        self.rig_on(rack, catalog, journal_options(self.scenario.journal, dir), &NoBus)
     }
 
-    /// The same with its journal anywhere.
+    /// The same with its journal anywhere, and with a bus.
     ///
     /// # Errors
     /// As for `rig`.
@@ -445,25 +454,58 @@ impl Checked {
         rack: Option<&str>,
         catalog: &Catalog,
         mut journal: JournalOptions,
+        ends: &dyn BusEnds,
     ) -> Result<Rig, RackChoice> {
         if let Some(name) = self.rack(rack)? {
             journal.rack = name.to_string();
         }
         let mut rig =
             Rig::new(&self.scenario.meta.name).journal_with(journal).on_failed(self.scenario.on_failed.into());
-        let mut here = BTreeSet::new();
         for idx in self.here(rack)? {
             let (gear, config) = (&self.scenario.gears[idx], &self.configs[idx]);
             // It was built once when it was checked; what it reads besides may be gone by now.
             let built = rebuild(catalog, &gear.type_name, config.as_ref())
                 .map_err(|reason| RackChoice::Gear { gear: gear.name.to_string(), reason })?;
             rig = add_gear(rig, gear, built);
-            here.insert(gear.name.as_str());
         }
-        for wire in self.scenario.wires.iter().filter(|wire| here.contains(gear_of(&wire.from))) {
-            rig = rig.wire_with(&wire.from, &wire.to, wire.options());
-        }
-        Ok(rig)
+        Ok(self.crossing(rack)?.wired(rig, ends))
+    }
+
+    /// How a rack is called on the bus and in its journal.
+    ///
+    /// # Errors
+    /// When the rack cannot be chosen.
+    pub(crate) fn rack_name(&self, rack: Option<&str>) -> Result<Name, RackChoice> {
+        Ok(self.rack(rack)?.unwrap_or_else(only_rack))
+    }
+
+    /// What one rack does with its wires: which stay inside it, and which go over the bus.
+    ///
+    /// # Errors
+    /// When the rack cannot be chosen.
+    pub(crate) fn crossing(&self, rack: Option<&str>) -> Result<Crossing, RackChoice> {
+        let gears = &self.scenario.gears;
+        let idx_of = |gear: &str| gears.iter().position(|entry| entry.name.as_str() == gear);
+        let (universe, here) = (Universe::new(self.scenario.racks.iter()), self.here(rack)?);
+        let is_here = |end: &str| idx_of(gear_of(end)).is_some_and(|idx| here.binary_search(&idx).is_ok());
+        let at = Where {
+            rack: &self.rack_name(rack)?,
+            is_here: &is_here,
+            racks_of: &|gear| idx_of(gear).map(|idx| universe.names(&gears[idx].deploy)).unwrap_or_default(),
+            ports: &|end| self.ports.get(idx_of(gear_of(end))?),
+        };
+        let wires = self.scenario.wires.iter().enumerate();
+        Ok(crossing(wires.filter(|(_, wire)| is_here(&wire.from) || is_here(&wire.to)), &at))
+    }
+
+    /// Whether a wire goes over the bus.
+    pub(crate) fn is_on_bus(&self, wire: &WireEntry) -> bool {
+        let deploy = |end: &str| {
+            let gear = self.scenario.gears.iter().find(|gear| gear.name.as_str() == gear_of(end));
+            gear.map_or(&None, |gear| &gear.deploy)
+        };
+        let universe = Universe::new(self.scenario.racks.iter());
+        wire.backend == Backend::Jetstream || universe.relation(deploy(&wire.from), deploy(&wire.to)) == Relation::Apart
     }
 
     /// The gears that run on one rack, by position.

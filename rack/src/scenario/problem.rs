@@ -173,13 +173,60 @@ pub enum Fault {
         /// The nearest name, or what to add.
         remedy: String,
     },
-    /// A wire whose ends do not run together.
+    /// A wire between racks without a bus.
     #[error(
-        "wire `{wire}`: found ends that do not run on the same racks, expected both on the same; remedy: give both gears the same `deploy`, since wires between racks are not there yet"
+        "wire `{wire}`: found ends on different racks and no bus between them, expected one; remedy: add `bus: nats://host:4222` or `bus: {{ managed: true, .. }}`, or give both gears the same `deploy`"
     )]
-    AcrossRacks {
+    NoBus {
         /// The wire.
         wire: String,
+    },
+    /// A wire on JetStream without a bus.
+    #[error(
+        "wire `{wire}`: found `jetstream` and no bus, expected one; remedy: add `bus: nats://host:4222` or `bus: {{ managed: true }}`, or leave `backend` out"
+    )]
+    NoBusForWire {
+        /// The wire.
+        wire: String,
+    },
+    /// A journal on JetStream without a bus.
+    #[error(
+        "found `jetstream` and no bus, expected one; remedy: add `bus: nats://host:4222` or `bus: {{ managed: true }}`, or use `file`"
+    )]
+    NoBusForJournal,
+    /// A wire between racks of which each has a server of its own.
+    #[error(
+        "wire `{wire}`: found a bus that each rack runs for itself, expected one that both ends connect to; remedy: name the rack that runs it: `bus: {{ managed: true, rack: NAME, port: N, token: .. }}`"
+    )]
+    BusOfEach {
+        /// The wire.
+        wire: String,
+    },
+    /// A wire whose ends run together on some racks only.
+    #[error(
+        "wire `{wire}`: found ends that run together on some racks and alone on others, expected both on the same racks or on different ones; remedy: change `deploy`, or add a second gear of the same type"
+    )]
+    PartlyTogether {
+        /// The wire.
+        wire: String,
+    },
+    /// A turbo wire between racks.
+    #[error(
+        "wire `{wire}`: found a turbo wire between racks, expected a standard one; remedy: leave `lane` out, since what is on the bus is durable"
+    )]
+    TurboAcross {
+        /// The wire.
+        wire: String,
+    },
+    /// A gear that is called like an end of the bus.
+    #[error(
+        "found `{name}`, expected no name that begins with `{start}`, which the ends of the bus have; remedy: rename it"
+    )]
+    Reserved {
+        /// The name.
+        name: String,
+        /// Its first letters.
+        start: &'static str,
     },
     /// A key that has no effect beside another one.
     #[error("found it on a turbo wire, expected a standard one; remedy: leave it out, or make the wire standard")]

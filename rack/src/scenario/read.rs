@@ -4,6 +4,7 @@ use fluxrig_actors::nearest;
 use fluxrig_actors::protocol::subject::Name;
 
 use super::attempt::read;
+use super::bus::read_bus;
 use super::problem::{Fault, Problems};
 use super::tree::{Content, Node};
 use super::{Bus, FailedChoice, FileJournal, GearEntry, Journal, Meta, RackEntry, WireEntry};
@@ -24,6 +25,8 @@ pub(crate) struct Item<'t, T> {
 pub(crate) struct Sections<'t> {
     pub(crate) meta: Option<Meta>,
     pub(crate) bus: Bus,
+    /// There is one, which could not be read: what needs one is not said to miss it.
+    pub(crate) is_bus_unread: bool,
     pub(crate) journal: Journal,
     pub(crate) on_failed: FailedChoice,
     pub(crate) racks: Vec<Item<'t, RackEntry>>,
@@ -59,21 +62,26 @@ pub(crate) fn sections<'t>(top: &'t Node, problems: &mut Problems) -> Sections<'
     }
     let section = |key: &'static str| top.get(key).map(|node| (node, key));
     let meta = section("meta").and_then(|(node, key)| read::<Meta>(node, key, problems));
-    let bus = section("bus").and_then(|(node, key)| read(node, key, problems)).unwrap_or_default();
+    let bus = section("bus").and_then(|(node, _)| read_bus(node, problems));
+    let is_bus_unread = bus.is_none() && top.get("bus").is_some();
+    let bus = bus.unwrap_or_default();
     let journal = section("journal").and_then(|(node, key)| read(node, key, problems)).unwrap_or_default();
     let on_failed = section("on_failed").and_then(|(node, key)| read(node, key, problems)).unwrap_or_default();
     check_journal(top, journal, problems);
+    if matches!(journal, Journal::Jetstream(_)) && !bus.is_there() && !is_bus_unread {
+        problems.add(journal_key(top, "jetstream").pos, "journal", Fault::NoBusForJournal);
+    }
     let (racks, _) = items(top, "racks", problems, read::<RackEntry>);
     let (gears, unread) = items(top, "gears", problems, read::<GearEntry>);
     let (wires, _) = items(top, "wires", problems, read::<WireEntry>);
     let unread = unread.into_iter().filter_map(|node| node.get("name")?.text().map(str::to_owned)).collect();
-    Sections { meta, bus, journal, on_failed, racks, gears, wires, unread }
+    Sections { meta, bus, is_bus_unread, journal, on_failed, racks, gears, wires, unread }
 }
 
 /// What the journal refuses when it opens.
 fn check_journal(top: &Node, journal: Journal, problems: &mut Problems) {
     const SEGMENT_BYTES_MIN: u64 = 64 << 10;
-    let Journal::File(FileJournal { segment_bytes, .. }) = journal;
+    let Journal::File(FileJournal { segment_bytes, .. }) = journal else { return };
     if segment_bytes < SEGMENT_BYTES_MIN {
         let text = format!("found {segment_bytes}, expected at least {SEGMENT_BYTES_MIN}; remedy: raise it");
         problems.add(journal_key(top, "segment_bytes").pos, "journal.file.segment_bytes", Fault::Refused { text });
@@ -83,7 +91,7 @@ fn check_journal(top: &Node, journal: Journal, problems: &mut Problems) {
 /// The node of one of the journal's options, or the nearest to it that there is.
 pub(crate) fn journal_key<'t>(top: &'t Node, key: &str) -> &'t Node {
     let journal = top.get("journal").unwrap_or(top);
-    let file = journal.get("file").unwrap_or(journal);
+    let file = journal.get("file").or(journal.get("jetstream")).unwrap_or(journal);
     file.get(key).unwrap_or(file)
 }
 

@@ -94,6 +94,9 @@ impl Stage {
         };
         let parts: Vec<Part<'_>> = here.iter().map(part).collect();
         let wires: Vec<&WireEntry> = checked.scenario.wires.iter().collect();
+        if let Some(wire) = wires.iter().find(|wire| checked.is_on_bus(wire)) {
+            return Err(SimError::Bus { wire: checked.wire_name(wire) });
+        }
         if let Some(file) = parts.iter().find(|part| part.kind == "file") {
             return Err(SimError::File { gear: file.name.to_owned() });
         }

@@ -284,6 +284,10 @@ fn what_cannot_be_simulated_is_refused() {
     assert_eq!(refused(&format!("{}, {log}", server(0)), "door, to: seen"), SimError::Port { gear: "door".into() });
     let generator = format!("{{ name: source, type: generator, config: {{ count: 1 }} }}, {log}");
     assert_eq!(refused(&generator, "source, to: seen"), SimError::NoEntrance);
+    let head = format!("{head}bus: {{ managed: true }}\n");
+    let on_bus =
+        parsed(&format!("{head}gears: [{generator}]\nwires: [{{ from: source, to: seen, backend: jetstream }}]\n"));
+    assert_eq!(on_bus.unwrap_err(), SimError::Bus { wire: "source.out->seen.in".into() });
 }
 
 /// Rules of the runtime that are broken on purpose, one after the other in the whole process: run it alone, with

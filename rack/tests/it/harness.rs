@@ -39,7 +39,15 @@ impl Drop for TempDir {
 pub(crate) fn fluxrig(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fluxrig"));
     command.args(arguments).env_remove("FLUXRIG_DATA_DIR").env_remove("FLUXRIG_RACK").env_remove("FLUXRIG_LOG");
+    command.envs(nats_server().map(|program| ("FLUXRIG_NATS_SERVER", program)));
     command
+}
+
+/// The nats-server of the environment, or the one that `cargo xtask setup` has fetched.
+pub(crate) fn nats_server() -> Option<PathBuf> {
+    let named = std::env::var_os("FLUXRIG_NATS_SERVER").map(PathBuf::from);
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/nats-server/nats-server");
+    named.or(Some(fetched).filter(|program| program.is_file()))
 }
 
 pub(crate) fn done(arguments: &[&str]) -> Output {

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where anything is not as it should be")]
 
+mod bus;
 mod daemon;
 mod harness;
 mod interop;

@@ -12,6 +12,7 @@ mod bench {
     pub(crate) mod isoload;
     pub(crate) mod jpos;
     pub(crate) mod message;
+    pub(crate) mod nats;
     pub(crate) mod process;
     pub(crate) mod recovery;
     pub(crate) mod relay;
@@ -65,6 +66,7 @@ fn main() {
     bench::codec::time(&mut rows);
     bench::binary::itself(&mut rows);
     bench::backlog::resume(&mut rows);
+    bench::nats::beside(&mut rows);
     let jpos = has_peers.then(|| bench::jpos::Jpos::measure(&mut rows)).flatten();
     bench::switch::end_to_end(&mut rows, jpos.as_ref());
 }

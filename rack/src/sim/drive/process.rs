@@ -83,7 +83,8 @@ impl Drive<'_> {
         let mut journal = asked_of(checked.scenario.journal, JournalOptions::disk(self.disk.process()));
         journal.segment_bytes = journal.segment_bytes.min(SEGMENT_BYTES);
         journal.pace = Some(Pace { seed: draw(self.plan.seed, "writer", self.starts), max: self.plan.pace });
-        let rig = match checked.rig_on(self.subject.rack.as_deref(), &self.subject.catalog, journal) {
+        let rig = match checked.rig_on(self.subject.rack.as_deref(), &self.subject.catalog, journal, &crate::bus::NoBus)
+        {
             Ok(rig) => rig.world(world),
             Err(error) => return self.fail("the scenario cannot be built", error.to_string()),
         };
