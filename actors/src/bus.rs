@@ -14,6 +14,7 @@ mod connect;
 mod denials;
 mod error;
 mod foreign;
+mod journal;
 mod options;
 mod order;
 mod receive;

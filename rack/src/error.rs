@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use fluxrig_actors::RigError;
+use fluxrig_actors::journal::stream::StreamOpenError;
 use fluxrig_actors::journal::{OpenError, StorageError};
 
 use crate::bus::BusError;
@@ -55,9 +56,9 @@ pub enum RackError {
         #[source]
         source: io::Error,
     },
-    /// A journal that this version cannot keep.
-    #[error("`journal`: found `jetstream`, which cannot be run yet, expected `file`; remedy: use `file` until then")]
-    StreamJournal,
+    /// The servers that are to keep the journal.
+    #[error("`journal: jetstream`: {0}")]
+    StreamJournal(#[source] fluxrig_actors::bus::BusError),
     /// The rack's own server cannot be had.
     #[error(transparent)]
     Bus(#[from] BusError),
@@ -113,7 +114,8 @@ impl RackError {
             _ => other,
         };
         match self {
-            Self::Scenario(_) | Self::StreamJournal => exit::BAD_CONFIG,
+            Self::Scenario(_) => exit::BAD_CONFIG,
+            Self::StreamJournal(_) => exit::UNAVAILABLE,
             Self::Choice(RackChoice::Gear { .. }) => exit::BAD_CONFIG,
             Self::Choice(_) => exit::USAGE,
             Self::DataDir { .. } | Self::Control { .. } => exit::DATA_DIR,
@@ -131,6 +133,8 @@ fn rig_code(error: &RigError) -> u8 {
         RigError::Plan(_) | RigError::Orphans(_) => exit::BAD_CONFIG,
         RigError::Directory(_) => exit::DATA_DIR,
         RigError::Open(error) => open_code(error),
+        RigError::Stream(error) => stream_code(error),
+        RigError::NoStream => exit::BAD_CONFIG,
         RigError::Storage(error) => storage_code(error),
         RigError::Record(_) | RigError::Nameless(_) => exit::DAMAGED,
         RigError::Start(error) if with_causes(error).contains(ADDRESS_IN_USE) => exit::ADDRESS_IN_USE,
@@ -154,6 +158,22 @@ pub fn open_code(error: &OpenError) -> u8 {
         OpenError::Full { .. } => exit::TRY_AGAIN,
         OpenError::Visit(error) => storage_code(error),
         OpenError::Option { .. } => exit::BAD_CONFIG,
+        _ => exit::FAILED,
+    }
+}
+
+fn stream_code(error: &StreamOpenError) -> u8 {
+    match error {
+        StreamOpenError::Directory(error) => open_code(error),
+        StreamOpenError::Log(_) => exit::UNAVAILABLE,
+        StreamOpenError::OnFiles { .. } | StreamOpenError::ForeignRack { .. } => exit::DATA_DIR,
+        StreamOpenError::NewerFormat { .. }
+        | StreamOpenError::KeyMissing { .. }
+        | StreamOpenError::KeyWrong { .. }
+        | StreamOpenError::Damaged { .. }
+        | StreamOpenError::Shorter { .. } => exit::DAMAGED,
+        StreamOpenError::Held { .. } => exit::TRY_AGAIN,
+        StreamOpenError::Storage(error) => storage_code(error),
         _ => exit::FAILED,
     }
 }

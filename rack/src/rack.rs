@@ -19,7 +19,9 @@ use crate::control::{self, SocketFile};
 use crate::error::{ADDRESS_IN_USE, RackError};
 use crate::http;
 use crate::mask::{Mask, keys_and_lengths};
-use crate::scenario::{Checked, FailedChoice, Journal, Lookup, check_file, check_text, journal_options, process_env};
+use crate::scenario::{
+    Checked, FailedChoice, Journal, Lookup, StreamJournal, check_file, check_text, journal_options, process_env,
+};
 
 /// Folder of the journal inside the data directory.
 pub const JOURNAL_DIR: &str = "journal";
@@ -103,9 +105,6 @@ impl Rack {
         let dir = options.data_dir.clone();
         make_dir(&dir)?;
         let name = self.checked.rack(options.rack.as_deref())?;
-        if matches!(self.checked.scenario.journal, Journal::Jetstream(_)) {
-            return Err(RackError::StreamJournal);
-        }
         let rack = options.rack.as_deref();
         let (bus, keeping) = RackBus::start(&self.checked, rack, &dir, options.guard.clone()).await?;
         let server = Kept(keeping);
@@ -126,7 +125,10 @@ impl Rack {
         dir: &Path,
         options: RackOptions,
     ) -> Result<RunningRack, RackError> {
-        let journal = journal_options(self.checked.scenario.journal, dir.join(JOURNAL_DIR));
+        let mut journal = journal_options(self.checked.scenario.journal, dir.join(JOURNAL_DIR));
+        if let Journal::Jetstream(StreamJournal { max_bytes }) = self.checked.scenario.journal {
+            journal = journal.on_stream(bus.journal(max_bytes).await.map_err(RackError::StreamJournal)?);
+        }
         let rig = self.checked.rig_on(options.rack.as_deref(), &self.catalog, journal, bus.maker().as_ref())?;
         let shared = Arc::new(Shared {
             checked: self.checked,

@@ -131,7 +131,7 @@ fn note(shared: &Shared, told: &watch::Sender<Told>, event: Event) {
 }
 
 /// Options of the client that say who we are.
-async fn sign_in(options: &BusOptions) -> Result<ConnectOptions, BusError> {
+pub(super) async fn sign_in(options: &BusOptions) -> Result<ConnectOptions, BusError> {
     let mut connect = ConnectOptions::new();
     if let (Some(user), Some(password)) = (&options.user, &options.password) {
         connect = connect.user_and_password(user.clone(), password.expose().to_owned());

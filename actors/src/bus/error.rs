@@ -6,6 +6,12 @@ use super::VERSION_FLOOR;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BusError {
+    /// The servers were not there in time.
+    #[error("{why}")]
+    Absent {
+        /// What the connection said last.
+        why: String,
+    },
     /// No server answers.
     #[error(
         "bus: found no server at {servers} ({why}), expected one that answers; remedy: start it, or mend `servers`"

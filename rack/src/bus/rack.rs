@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use fluxrig_actors::RunningRig;
 use fluxrig_actors::bus::{Bus, BusOptions, BusState, BusStatus};
+use fluxrig_actors::journal::stream::Log;
 
 use super::ends::OnBus;
 use super::unused::{Expected, Found, FoundConsumer, Unused, unused};
@@ -22,6 +23,9 @@ pub(crate) struct RackBus {
     ends: Vec<End>,
     expected: Expected,
 }
+
+/// How long a rack whose journal is on the servers waits for them: without it nothing of it can run.
+const JOURNAL_WAIT: Duration = Duration::from_secs(15);
 
 /// How long the servers may take to say what is there, or to remove it.
 const ASK_TIME: Duration = Duration::from_secs(20);
@@ -69,6 +73,12 @@ impl RackBus {
     /// How the bus is reached; `None` without one.
     pub(crate) fn options(&self) -> Option<&BusOptions> {
         self.bus.as_ref().map(|bus| bus.options())
+    }
+
+    /// The servers as what keeps the rack's journal.
+    pub(crate) async fn journal(&self, max_bytes: Option<u64>) -> Result<Arc<dyn Log>, fluxrig_actors::bus::BusError> {
+        let bus = self.bus.as_ref().expect("a scenario without a bus whose journal is there is refused");
+        bus.journal(max_bytes, JOURNAL_WAIT).await
     }
 
     /// The rack's own server.

@@ -14,7 +14,9 @@ use super::problem::{Fault, Problems};
 use super::read::{Item, Sections, journal_key};
 use super::tree::{Content, Node, Pos, clipped};
 use super::universe::{Relation, Universe};
-use super::{Backend, Bus, Checked, FileJournal, GearEntry, Journal, LaneChoice, StateChoice, WireEntry, ms};
+use super::{
+    Backend, Bus, Checked, FileJournal, GearEntry, Journal, LaneChoice, StateChoice, StreamJournal, WireEntry, ms,
+};
 use crate::bus::NoBus;
 
 /// The rack of a scenario that names none, as its journal calls it, too.
@@ -133,12 +135,27 @@ pub(crate) fn journal_options(journal: Journal, dir: impl Into<std::path::PathBu
     asked_of(journal, JournalOptions::dir(dir))
 }
 
+/// A stream with a limit is written in so many parts that can be purged one by one.
+const STREAM_SEGMENTS: u64 = 16;
+/// And none is shorter than the shortest of files.
+const STREAM_SEGMENT_BYTES_MIN: u64 = 64 << 10;
+
 /// What a scenario asks of its journal, wherever that is.
 pub(crate) fn asked_of(journal: Journal, mut options: JournalOptions) -> JournalOptions {
-    let Journal::File(FileJournal { segment_bytes, max_bytes, segment_age_max_ms }) = journal else { return options };
-    options.segment_bytes = segment_bytes;
-    options.segment_age_max = segment_age_max_ms.map(|age| ms(age.get()));
-    options.disk = DiskOptions { max_bytes, ..DiskOptions::default() };
+    match journal {
+        Journal::File(FileJournal { segment_bytes, max_bytes, segment_age_max_ms }) => {
+            options.segment_bytes = segment_bytes;
+            options.segment_age_max = segment_age_max_ms.map(|age| ms(age.get()));
+            options.disk = DiskOptions { max_bytes, ..DiskOptions::default() };
+        }
+        Journal::Jetstream(StreamJournal { max_bytes: Some(max_bytes) }) => {
+            // Doors close before the stream is full, and what is old is purged long before.
+            options.segment_bytes =
+                options.segment_bytes.min(max_bytes / STREAM_SEGMENTS).max(STREAM_SEGMENT_BYTES_MIN);
+            options.disk = DiskOptions { max_bytes, ..DiskOptions::default() };
+        }
+        Journal::Jetstream(StreamJournal { max_bytes: None }) => {}
+    }
     options
 }
 

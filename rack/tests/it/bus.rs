@@ -285,3 +285,81 @@ fn what_a_scenario_has_no_place_for_is_removed_only_when_told() {
     assert_eq!(status["streams"]["streams"], serde_json::json!([]));
     assert_eq!(daemon.terminate().0, Some(0));
 }
+
+/// Lines that wait for a peer who never comes, with the journal on the rack's own server.
+fn waiting_lines(dir: &TempDir, bus: &str) -> (PathBuf, std::net::SocketAddr) {
+    let [lines, nobody] = free_addresses();
+    let text = format!(
+        "meta: {{ name: waiting, version: 0.1.0 }}\nbus: {bus}\njournal: {{ jetstream: {{ max_bytes: 67108864 }} }}\n\
+         gears:\n  - {{ name: lines, type: io_tcp, config: {{ mode: server, bind: \"{lines}\", framing: {{ delimiter: \"\\n\" }} }} }}\n  \
+         - {{ name: peer, type: io_tcp, config: {{ mode: client, connect: \"{nobody}\", framing: {{ delimiter: \"\\n\" }} }} }}\n  \
+         - {{ name: shown, type: log }}\n\
+         wires:\n  - {{ from: lines, to: peer }}\n  - {{ from: peer, to: shown }}\n"
+    );
+    (dir.file("waiting.yaml", &text), lines)
+}
+
+fn waits(top: &Value) -> u64 {
+    let wires = top["wires"].as_array().unwrap();
+    let wire = wires.iter().find(|wire| wire["name"] == "lines.out->peer.in").unwrap();
+    wire["depth"].as_u64().unwrap()
+}
+
+#[test]
+fn a_journal_on_the_bus_survives_kills_of_the_rack_and_of_the_server() {
+    if !has_server("a_journal_on_the_bus") {
+        return;
+    }
+    let dir = TempDir::new();
+    let (scenario, address) = waiting_lines(&dir, "{ managed: true }");
+    let data = dir.0.join("data");
+    let send = |count: u32| {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        (0..count).for_each(|number| writeln!(stream, "line {number}").unwrap());
+    };
+    let mut daemon = Daemon::start(&scenario, &data);
+    send(300);
+    daemon.until(|top| waits(top) == 300);
+    let files = std::fs::read_dir(data.join("journal")).unwrap();
+    let names: Vec<String> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(names.iter().all(|name| !name.ends_with(".seg")), "{names:?}");
+    assert!(names.iter().any(|name| name == "stream.mark"), "{names:?}");
+    let pid = server_pid(&daemon.top()).to_string();
+    assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+    daemon.until(|top| top["bus"]["server"]["restarts"] == 1 && top["bus"]["state"] == "up");
+    send(300);
+    // What is in the journal has left no door closed, and the node is not degraded.
+    daemon.until(|top| waits(top) == 600 && top["is_degraded"] == false);
+    // A cut is at most some milliseconds away; its ack shows in the groups written.
+    let groups = |daemon: &Daemon| {
+        let (_, page) = daemon.get("/metrics");
+        let line = page.lines().find(|line| line.starts_with("fluxrig_journal_groups_total ")).unwrap().to_owned();
+        line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    let before = groups(&daemon);
+    send(1);
+    while groups(&daemon) <= before {
+        std::thread::yield_now();
+    }
+    daemon.kill();
+    drop(std::fs::remove_file(data.join("control.sock")));
+    let daemon = Daemon::start(&scenario, &data);
+    daemon.until(|top| waits(top) >= 600);
+    let (code, log) = daemon.terminate();
+    assert_eq!(code, Some(0), "{log}");
+    let daemon = Daemon::start(&scenario, &data);
+    daemon.until(|top| waits(top) >= 600);
+    assert_eq!(daemon.terminate().0, Some(0));
+}
+
+#[test]
+fn a_rack_whose_journal_cannot_be_reached_says_so_and_ends() {
+    let dir = TempDir::new();
+    let [nobody] = free_addresses();
+    let (scenario, _) = waiting_lines(&dir, &format!("nats://{nobody}"));
+    let data = dir.0.join("data");
+    let output = done(&["run", scenario.to_str().unwrap(), "--data-dir", data.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(69), "{}", text(&output.stderr));
+    let expected = format!("`journal: jetstream`: bus: found no server at nats://{nobody} ");
+    assert!(text(&output.stderr).contains(&expected), "{}", text(&output.stderr));
+}

@@ -2,7 +2,7 @@
 //! same run. Rows are left out, and it is said, where no `nats-server` is found.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ fn runtime() -> Runtime {
 }
 
 /// A server, or nothing where there is none.
-pub(crate) fn server(program: &PathBuf, is_lazy: bool) -> Server {
+pub(crate) fn server(program: &Path, is_lazy: bool) -> Server {
     let wanted = Wanted { is_lazy, ..Wanted::default() };
     Server::start(program, &wanted).expect("nats-server starts")
 }
@@ -67,7 +67,7 @@ pub(crate) fn beside(rows: &mut Rows) {
     }
 }
 
-fn hop(rows: &mut Rows, program: &PathBuf) {
+fn hop(rows: &mut Rows, program: &Path) {
     let count = 2_000;
     let (theirs, publish) = runtime().block_on(async {
         let server = server(program, true);
@@ -151,7 +151,7 @@ fn hop_of_ours(count: usize) -> f64 {
     median(hops.map(|(from, to)| micros(to - from) / HOPS as f64).collect())
 }
 
-fn throughput(rows: &mut Rows, program: &PathBuf) {
+fn throughput(rows: &mut Rows, program: &Path) {
     let one = runtime().block_on(async {
         let server = server(program, false);
         series(&server, 1, 4_000).await
