@@ -87,6 +87,8 @@ struct Shared {
     state: watch::Sender<BusState>,
     link: watch::Sender<Option<Link>>,
     denials: Denials,
+    /// Endpoints that publish into the rack's stream.
+    senders: std::sync::atomic::AtomicUsize,
     /// What the monitor said, for the connection of this number.
     sync: Mutex<Option<(u64, Result<(), BusError>)>>,
 }
@@ -106,6 +108,7 @@ impl Bus {
             state: watch::Sender::new(state),
             link: watch::Sender::new(None),
             denials: Denials::default(),
+            senders: std::sync::atomic::AtomicUsize::new(0),
             sync: Mutex::default(),
         });
         let (stop, stopped) = oneshot::channel();
@@ -132,6 +135,11 @@ impl Bus {
     #[must_use]
     pub fn options(&self) -> &BusOptions {
         &self.shared.options
+    }
+
+    /// How many endpoints publish into the rack's stream.
+    pub(crate) fn senders(&self) -> &std::sync::atomic::AtomicUsize {
+        &self.shared.senders
     }
 
     /// Why it is not up; `None` while it is.

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::header::{HeaderMap, NATS_EXPECTED_STREAM, NATS_MESSAGE_ID};
@@ -176,10 +177,17 @@ struct Sender<'a> {
     refused: Tally,
 }
 
+impl Drop for Sender<'_> {
+    fn drop(&mut self) {
+        self.config.bus.senders().fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl<'a> Sender<'a> {
     fn new(config: &'a BusOut, io: &Io) -> Self {
         // Who holds as many as a wire takes would keep the doors closed.
         let window = config.window.clamp(1, WINDOW_MAX).min((io.capacity() / 2).max(1));
+        config.bus.senders().fetch_add(1, Ordering::Relaxed);
         Self {
             config,
             effects: io.effects(),
@@ -196,6 +204,16 @@ impl<'a> Sender<'a> {
             repeated: io.tallies().tally("bus_publishes", "repeated"),
             refused: io.tallies().tally("bus_publishes", "refused"),
         }
+    }
+
+    /// How many more may be published. A full stream refuses some of a window and takes others behind them, which their
+    /// receiver cannot let in before the refused ones: all that is under way in the stream must leave room for those.
+    fn room(&self) -> usize {
+        let room = self.window.saturating_sub(self.flights.len());
+        let Some(max_bytes) = self.config.bus.options().max_bytes else { return room };
+        let senders = self.config.bus.senders().load(Ordering::Relaxed).max(1) as u64;
+        let under_way = self.flights.iter().map(|flight| flight.payload.len() as u64).sum::<u64>();
+        if under_way >= max_bytes / 2 / senders { 0 } else { room.min(1) }
     }
 
     /// Says once what is waited for.
@@ -216,7 +234,7 @@ impl<'a> Sender<'a> {
             return Ended::Lost;
         }
         loop {
-            let room = self.window.saturating_sub(self.flights.len());
+            let room = self.room();
             self.effects.set_window(self.window);
             let is_idle = self.flights.is_empty();
             let is_silent_from = self.progress + if is_idle { SETTLED_AFTER } else { ANSWER_WAIT };
