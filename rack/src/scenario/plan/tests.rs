@@ -74,6 +74,19 @@ fn told(checked: &Checked) -> String {
     told
 }
 
+/// What is under way, what waits to be carried and what waits to be purged all have to fit.
+#[test]
+fn a_stream_with_a_limit_is_written_in_parts_of_it() {
+    let asked = |max_bytes| {
+        let journal = journal_options(Journal::Jetstream(StreamJournal { max_bytes }), "d");
+        (journal.segment_bytes, journal.disk.max_bytes)
+    };
+    let usual = asked(None);
+    assert_eq!(asked(Some(64 << 20)), (4 << 20, 64 << 20));
+    assert_eq!(asked(Some(1 << 40)), (usual.0, 1 << 40), "no longer than those of files");
+    assert_eq!(asked(Some(1 << 10)), (64 << 10, 1 << 10), "too short for four of these, which the start refuses");
+}
+
 /// Every key below a node, as steps.
 fn keys(node: &Node, before: &[String], found: &mut Vec<Vec<String>>) {
     let mut step = |key: &str, value: &Node| {
