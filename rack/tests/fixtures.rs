@@ -98,7 +98,9 @@ fn the_page_of_metrics_lists_every_series() {
     let mut page = String::from(
         "# What `/metrics` shows\n\n\
          `fluxrig run --metrics ADDR` serves it as Prometheus text. A name that was released keeps its meaning. What a gear counts\n\
-         by itself, as `name` and `label` of `fluxrig_gear_count_total`, is in its manual: `fluxrig gears doc TYPE`.\n\n\
+         by itself, as `name` and `label` of `fluxrig_gear_count_total`, is in its manual: `fluxrig gears doc TYPE`. The\n\
+         ends of a bus, which have none, count `bus_publishes` (`acked`, `repeated`, `refused`) and `bus_arrivals` (`let in`,\n\
+         `repeats`, `refused`, `never arrived`).\n\n\
          | series | kind | labels | what it says |\n| --- | --- | --- | --- |\n",
     );
     for series in fluxrig_rack::SERIES {

@@ -40,7 +40,8 @@ pub struct BusOptions {
     pub monitor_url: Option<String>,
     /// Your word that the server syncs every write, where no monitor can be asked.
     pub assume_sync: bool,
-    /// Bytes that the rack's stream of wires may take on the servers. Without it only the account's limit holds.
+    /// Bytes that the rack's stream of wires may take on the servers. Without it only the account's limit holds. With it,
+    /// what the rack has published and not had acked is at most half of that, give or take a message for each endpoint.
     pub max_bytes: Option<u64>,
 }
 

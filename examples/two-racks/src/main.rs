@@ -18,6 +18,8 @@ use tokio::time::{Instant, sleep, timeout};
 type Failure = Box<dyn Error + Send + Sync>;
 
 const SCENARIO: &str = include_str!("../scenario.yaml");
+/// Names the server for a rack that runs one.
+const SERVER: &str = "FLUXRIG_NATS_SERVER";
 /// Of each part.
 const LINES: u64 = 2_000;
 /// A start, or the way of all lines, that takes longer hangs.
@@ -37,27 +39,27 @@ async fn main() -> Result<(), Failure> {
             format!("{}: found no file, expected the binary `fluxrig`; remedy: {remedy}", program.display()).into()
         );
     }
-    if !has_server() {
+    let Some(server) = server() else {
         println!("SKIPPED: two-racks needs nats-server, which is not here; `cargo xtask setup` fetches it");
         return Ok(());
-    }
+    };
     let dir = std::env::temp_dir().join(format!("fluxrig-two-racks-{}", std::process::id()));
     std::fs::create_dir(&dir)?;
-    let result = run(&program, &dir).await;
+    let result = run(Racks::new(&program, &server, &dir)?).await;
     std::fs::remove_dir_all(&dir)?;
     result
 }
 
-/// Where the racks look for it.
-fn has_server() -> bool {
-    let named = std::env::var_os("FLUXRIG_NATS_SERVER").map(PathBuf::from);
+/// What the racks are told to run: of the environment, fetched by `cargo xtask setup`, or on PATH.
+fn server() -> Option<PathBuf> {
+    let named = std::env::var_os(SERVER).map(PathBuf::from);
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.cache/nats-server/nats-server");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path = std::env::split_paths(&path).map(|folder| folder.join("nats-server"));
-    named.into_iter().chain(on_path).any(|program| program.is_file())
+    named.into_iter().chain([fetched]).chain(on_path).find(|program| program.is_file())
 }
 
-async fn run(program: &Path, dir: &Path) -> Result<(), Failure> {
-    let racks = Racks::new(program, dir)?;
+async fn run(racks: Racks) -> Result<(), Failure> {
     let mut core = racks.start("core")?;
     let mut edge = racks.start("edge")?;
 
@@ -100,17 +102,19 @@ async fn end(mut rack: Child) -> Result<(), Failure> {
 
 struct Racks {
     program: PathBuf,
+    server: PathBuf,
     dir: PathBuf,
     lines: SocketAddr,
     bus: SocketAddr,
 }
 
 impl Racks {
-    fn new(program: &Path, dir: &Path) -> Result<Self, Failure> {
+    fn new(program: &Path, server: &Path, dir: &Path) -> Result<Self, Failure> {
         std::fs::write(dir.join("scenario.yaml"), SCENARIO)?;
         let listeners = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
         let [lines, bus] = [listeners[0].local_addr()?, listeners[1].local_addr()?];
-        Ok(Self { program: std::path::absolute(program)?, dir: dir.to_owned(), lines, bus })
+        let [program, server] = [std::path::absolute(program)?, std::path::absolute(server)?];
+        Ok(Self { program, server, dir: dir.to_owned(), lines, bus })
     }
 
     fn start(&self, name: &str) -> Result<Child, Failure> {
@@ -118,6 +122,7 @@ impl Racks {
         let child = Command::new(&self.program)
             .current_dir(&self.dir)
             .args(["run", "scenario.yaml", "--rack", name, "--data-dir", name])
+            .env(SERVER, &self.server)
             .env("LINES", self.lines.to_string())
             .env("BUS_PORT", self.bus.port().to_string())
             .env("BUS_TOKEN", "of-this-run")
