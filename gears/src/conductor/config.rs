@@ -117,7 +117,8 @@ struct ReplyType {
 #[serde(deny_unknown_fields, default)]
 struct RepeatsConfig {
     /// For how long, milliseconds, 1 to 86400000: by the monotonic clock, over restarts by the time that has passed. A wall
-    /// clock that is set changes nothing.
+    /// clock that is set changes nothing. Time in which the process stands still counts: choose it longer than the longest
+    /// pause and the patience of whoever asks together.
     window_ms: u64,
     /// Of how many, 1 to 1048576; the oldest go first.
     max: usize,

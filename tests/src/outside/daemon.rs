@@ -222,15 +222,28 @@ impl Daemon {
         self.child.id()
     }
 
+    /// Whether it stands still, by a signal.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn is_stopped(&self) -> Outcome<bool> {
+        Ok(self.status_of("State:")?.starts_with('T'))
+    }
+
     /// Its resident memory.
     ///
     /// # Errors
     /// When the system does not say.
     pub fn memory_kib(&self) -> Outcome<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).map_err(tried("memory"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        number.ok_or_else(|| "the system does not say how much memory the rack has".to_owned())
+        let said = self.status_of("VmRSS:")?;
+        let number = said.split_whitespace().next().and_then(|number| number.parse().ok());
+        number.ok_or_else(|| format!("memory of the rack: found `{said}`, expected kibibytes"))
+    }
+
+    fn status_of(&self, key: &str) -> Outcome<String> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).map_err(tried(key))?;
+        let said = status.lines().find_map(|line| line.strip_prefix(key));
+        said.map(|said| said.trim().to_owned()).ok_or_else(|| format!("the system does not say {key} of the rack"))
     }
 
     /// How many file descriptors it has open.

@@ -47,6 +47,9 @@ fn pauses<W: World>(
         let time = if ask.is_slice { SLICE } else { Duration::from_secs(full) };
         session.daemon()?.signal(Signal::STOP);
         wait::pass(time);
+        if !session.daemon()?.is_stopped()? {
+            return Err("the rack ran while it was to stand still: somebody else continued it".to_owned());
+        }
         session.daemon()?.signal(Signal::CONT);
         report.fired("pause");
         report.note(format!("stood still for {time:?}"));
