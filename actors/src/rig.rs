@@ -16,6 +16,7 @@ use crate::node::{Settings, WorldDebug};
 use crate::plan::{Part, Plan, PlanError, PlanErrors, Role, Supervision, WireAsk};
 use crate::standby::TakenOver;
 use crate::wire::{Lane, WireOptions};
+use crate::wire_actor::PageError;
 
 mod build;
 mod drain;
@@ -256,6 +257,15 @@ pub enum RigError {
     /// Another actor did not start.
     #[error(transparent)]
     Start(fluxrig_supervision::StartError),
+}
+
+impl From<PageError> for RigError {
+    fn from(error: PageError) -> Self {
+        match error {
+            PageError::Storage { source, .. } => Self::Storage(source),
+            PageError::Decode { .. } => Self::Record(error.to_string()),
+        }
+    }
 }
 
 impl From<fluxrig_supervision::StartError> for RigError {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use fluxrig_protocol::{FluxMsg, Limits};
@@ -12,6 +13,9 @@ use crate::bell::Bell;
 use crate::journal::{GroupAt, Reader, StorageError};
 use crate::node::Node;
 use crate::wire::{Position, Queue, Wire};
+
+/// How often a storage that does not answer is asked again.
+const AWAY_LOOK_EVERY: Duration = Duration::from_millis(250);
 
 pub(crate) enum WireMsg {
     /// Bodies at the front of a queue are away.
@@ -49,7 +53,16 @@ impl Actor for WireActor {
                 setup.bell.answer();
                 let Some(reader) = &setup.reader else { return Ok(()) };
                 for queue in &setup.wire.queues {
-                    page(queue, &**reader, setup.node.settings.limits)?;
+                    match page(queue, &**reader, setup.node.settings.limits) {
+                        Ok(()) => {}
+                        // Nothing of ours is broken, and a new start of this actor would mend nothing: what waits can wait.
+                        Err(PageError::Storage { wire, source }) if source.is_unreachable() => {
+                            tracing::warn!(%wire, %source, "what waits is read back later");
+                            tokio::time::sleep(AWAY_LOOK_EVERY).await;
+                            setup.bell.ring();
+                        }
+                        Err(error) => return Err(error.into()),
+                    }
                 }
             }
         }
@@ -105,3 +118,6 @@ pub(crate) fn body_at(body: &Bytes, position: Position, limits: Limits) -> Resul
     let bytes = body.get(from..from + position.len as usize).ok_or("its place is outside the group")?;
     FluxMsg::decode(bytes, &limits).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

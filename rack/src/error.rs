@@ -181,6 +181,7 @@ fn stream_code(error: &StreamOpenError) -> u8 {
 fn storage_code(error: &StorageError) -> u8 {
     match error {
         error if error.is_full() => exit::TRY_AGAIN,
+        error if error.is_unreachable() => exit::UNAVAILABLE,
         StorageError::Damaged { .. } | StorageError::Refused { .. } => exit::DAMAGED,
         _ => exit::FAILED,
     }

@@ -289,6 +289,11 @@ impl StorageError {
         matches!(self, StorageError::Full { .. } | StorageError::StreamFull { .. })
     }
 
+    /// Whether nobody answers, so that trying again later makes sense.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, StorageError::Unreachable { .. })
+    }
+
     /// Whether another process writes this journal, so that nothing of this one counts any more.
     pub fn is_fenced(&self) -> bool {
         matches!(self, StorageError::Fenced { .. })

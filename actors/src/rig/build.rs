@@ -76,7 +76,7 @@ impl Build {
             // What waits at the front is read back before anything runs; what went to the dead letters is in this delta.
             first.wires.extend(stock.dead.cut(opened.as_ref().map_or(1, |opened| opened.storage.current())));
             for queue in stock.queues.iter() {
-                page(queue, &**reader, self.settings.limits).map_err(|error| RigError::Record(error.to_string()))?;
+                page(queue, &**reader, self.settings.limits)?;
             }
         }
         let epoch = match &mut opened {
