@@ -5,6 +5,7 @@ pub mod check;
 pub mod drive;
 pub mod ends;
 pub mod gears;
+pub mod keep;
 pub mod ledger;
 pub mod model;
 pub mod plan;
@@ -16,6 +17,7 @@ pub mod threads;
 pub mod mutants;
 
 pub use drive::run;
+pub use keep::Storage;
 pub use report::{Fault, Faults, Options, Report, Totals};
 
 /// A number drawn from words and texts: the same everywhere for the same arguments.

@@ -6,9 +6,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use fluxrig_tests::sim::{self, Fault, Options, Totals};
+use fluxrig_tests::sim::{self, Fault, Options, Storage, Totals};
 
-const USAGE: &str = "sim [--seeds COUNT | --seed N | --minutes M] [--start N] [--faults kill,power,flush,full,endpoint,gear,scenario,clock] [--verbose] [--mutants [NAME]]";
+const USAGE: &str = "sim [--seeds COUNT | --seed N | --minutes M] [--start N] [--faults kill,power,flush,full,endpoint,gear,scenario,clock] [--stream] [--verbose] [--mutants [NAME]]";
 
 struct Ask {
     seeds: u64,
@@ -76,7 +76,8 @@ fn run_all(ask: &Ask) -> Totals {
                     let mut totals = totals.lock().expect("no thread panics while it is held");
                     totals.add(&report);
                     if !report.violations.is_empty() {
-                        println!("{report}\n  again: cargo run --release -p fluxrig-tests --bin sim -- --seed {seed}");
+                        let stream = if ask.options.storage == Storage::Stream { " --stream" } else { "" };
+                        println!("{report}\n  again: cargo xtask sim --seed {seed}{stream}");
                         is_over.store(totals.failed.len() >= 20, Ordering::Relaxed);
                     }
                 }
@@ -119,6 +120,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Ask, String> {
             "--start" => ask.start = number()?,
             "--minutes" => ask.minutes = Some(number()?),
             "--seed" => (ask.start, ask.is_one) = (number()?, true),
+            "--stream" => ask.options.storage = Storage::Stream,
             "--verbose" => ask.options.is_verbose = true,
             "--faults" => {
                 let names = args.next().ok_or("`--faults` needs names")?;

@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use fluxrig_actors::clock::SimWorld;
 use fluxrig_actors::journal::OpenError;
-use fluxrig_actors::journal::disk::sim::{Faults as DiskFaults, SimDisk, SplitMix};
+use fluxrig_actors::journal::disk::sim::SplitMix;
+use fluxrig_actors::journal::stream::{LogError, StreamOpenError};
 use fluxrig_actors::{DeadLetter, Replayed, RigError, RunningRig};
 use tokio::time::{Instant, sleep};
 
 use super::check::{Evidence, Letter, check};
 use super::draw;
 use super::gears::label;
+use super::keep::Keep;
 use super::ledger::{End, Event, Ledger, Proc};
 use super::plan::{self, Graph, Scenario};
 use super::report::{Fault, Options, Report, Violation};
@@ -27,6 +29,8 @@ const STILL_MAX_S: u64 = 30;
 const DRAIN_OPERATIONS_MAX: u64 = 1_000_000;
 /// A whole run has ended after this much virtual time.
 const END_MAX: Duration = Duration::from_secs(3_600);
+/// An election ends before so many starts are over.
+const STARTS_MAX: usize = 20;
 /// Longest timer of a gear, and a bit.
 const TIMER_MAX: Duration = Duration::from_millis(12_500);
 
@@ -69,7 +73,7 @@ struct Drive<'a> {
     graph: Graph,
     scenario: Scenario,
     world: Arc<SimWorld>,
-    disk: SimDisk,
+    keep: Keep,
     ledger: Arc<Ledger>,
     evidence: Evidence,
     report: Report,
@@ -87,7 +91,7 @@ impl<'a> Drive<'a> {
             graph,
             scenario: Scenario::default(),
             world: Arc::new(SimWorld::new(draw(seed, &["world"], 0))),
-            disk: SimDisk::new(draw(seed, &["disk"], 0)),
+            keep: Keep::new(options.storage, seed),
             ledger: Ledger::new(),
             evidence: Evidence::default(),
             report,
@@ -125,15 +129,13 @@ impl<'a> Drive<'a> {
 
     /// A process under faults.
     async fn stormy_process(&mut self) {
-        let disk_faults = self.draw_disk_faults();
-        self.disk.set_faults(disk_faults);
-        if disk_faults != DiskFaults::default() {
+        if self.keep.trouble(&mut self.rng, self.options) {
             self.evidence.troubled.insert(self.generation as usize);
         }
         if self.has(Fault::Kill) && self.one_in(8) {
             // In the middle of recovery, or soon after it.
             let operations = self.rng.below(60);
-            self.disk.kill_after(operations);
+            self.keep.kill_after(operations);
         }
         let is_calm = !self.has(Fault::Endpoint) || self.one_in(3);
         let Some((rig, proc)) = self.start(is_calm).await else { return };
@@ -165,15 +167,15 @@ impl<'a> Drive<'a> {
                 3 | 4 if self.has(Fault::Full) && !is_full => {
                     is_full = true;
                     self.evidence.troubled.insert(self.generation as usize - 1);
-                    self.disk.set_capacity(Some(used + self.rng.below(100_000)));
+                    self.keep.set_capacity(Some(used + self.rng.below(100_000)));
                 }
                 5..9 if is_full => {
                     is_full = false;
-                    self.disk.set_capacity(None);
+                    self.keep.set_capacity(None);
                 }
                 9 if self.has(Fault::Kill) && self.one_in(3) => {
                     let operations = self.rng.below(20);
-                    self.disk.kill_after(operations);
+                    self.keep.kill_after(operations);
                 }
                 _ => {}
             }
@@ -182,35 +184,23 @@ impl<'a> Drive<'a> {
             tokio::task::yield_now().await;
         }
         self.end(rig, &proc).await;
-        self.disk.set_capacity(None);
-    }
-
-    fn draw_disk_faults(&mut self) -> DiskFaults {
-        let mut faults = DiskFaults::default();
-        if self.has(Fault::Flush) && self.one_in(4) {
-            let ppm = [2_000, 20_000, 100_000][self.rng.below(3) as usize];
-            faults.sync_error_ppm = ppm;
-            faults.write_error_ppm = ppm / 2;
-            faults.dir_error_ppm = ppm / 4;
-        }
-        if self.has(Fault::Full) && self.one_in(8) {
-            faults.write_full_ppm = 20_000;
-        }
-        faults
+        self.keep.set_capacity(None);
     }
 
     /// Starts a process; `None` when it was killed or its disk failed before it ran.
     async fn start(&mut self, is_calm: bool) -> Option<(RunningRig, Arc<Proc>)> {
-        let proc = Proc::new(&self.ledger, &self.disk, self.graph.seed, self.generation, !is_calm);
+        let proc = Proc::new(&self.ledger, &self.keep, self.graph.seed, self.generation, !is_calm);
         self.generation += 1;
         self.report.starts += 1;
         self.ledger.note(Event::Started);
-        let rig = plan::rig(&self.graph, &self.scenario, &proc, &self.world, &self.disk);
+        let rig = plan::rig(&self.graph, &self.scenario, &proc, &self.world, &self.keep);
         match rig.start().await {
             Ok(rig) => Some((rig, proc)),
             Err(error) => {
                 let is_troubled = self.evidence.troubled.contains(&(self.generation as usize - 1));
-                if !self.disk.is_killed() && (!is_troubled || is_damage(&error)) {
+                // Servers that hold an election answer later.
+                let is_excused = is_troubled && !is_damage(&error) || is_unreachable(&error);
+                if !self.keep.is_killed() && !is_excused {
                     self.fail("journal does not open", chain(&error));
                 }
                 proc.end();
@@ -221,13 +211,25 @@ impl<'a> Drive<'a> {
         }
     }
 
+    /// Starts a process that nothing hurts, as often as it takes until all servers answer.
+    async fn start_at_last(&mut self) -> Option<(RunningRig, Arc<Proc>)> {
+        for _ in 0..STARTS_MAX {
+            let started = self.start(true).await;
+            if started.is_some() || !self.evidence.violations.is_empty() {
+                return started;
+            }
+        }
+        self.fail("journal does not open", format!("in {STARTS_MAX} starts"));
+        None
+    }
+
     fn crash(&mut self, is_power: bool) {
         if is_power {
-            self.disk.power_loss();
+            self.keep.power_loss();
             self.world.reboot();
             self.ledger.note(Event::Ended(End::PowerLost));
         } else {
-            self.disk.kill();
+            self.keep.kill();
             self.ledger.note(Event::Ended(End::Killed));
         }
     }
@@ -252,12 +254,12 @@ impl<'a> Drive<'a> {
         let way = if ways.is_empty() { End::Killed } else { ways[self.rng.below(ways.len() as u64) as usize] };
         if matches!(way, End::Clean) {
             // A kill that was set for one of the next disk operations is called off.
-            self.disk.kill_after(u64::MAX - 1);
+            self.keep.kill_after(u64::MAX - 1);
             let deadline = Duration::from_millis(self.rng.below(3_000));
             let is_drained = rig.stop(deadline).await;
             proc.end();
             self.ledger.note(Event::Ended(if is_drained { End::Clean } else { End::Undrained }));
-            self.disk.kill();
+            self.keep.kill();
             return;
         }
         proc.end();
@@ -291,9 +293,8 @@ impl<'a> Drive<'a> {
 
     /// No faults: everything drains within bounds. Then one more start, which finds nothing to do.
     async fn calm_process(&mut self) {
-        self.disk.set_faults(DiskFaults::default());
-        self.disk.set_capacity(None);
-        let Some((rig, proc)) = self.start(true).await else { return };
+        self.keep.calm();
+        let Some((rig, proc)) = self.start_at_last().await else { return };
         proc.is_calm.store(true, Ordering::Relaxed);
         if !self.drained(&rig).await {
             let depths: Vec<String> = rig
@@ -326,7 +327,7 @@ impl<'a> Drive<'a> {
         self.crash(false);
         rig.kill().await;
         self.evidence.last_from = self.ledger.len();
-        if let Some((rig, proc)) = self.start(true).await {
+        if let Some((rig, proc)) = self.start_at_last().await {
             sleep(Duration::from_millis(200)).await;
             let left: usize = rig.wires().iter().map(|wire| wire.depth).sum();
             if left > 0 {
@@ -344,9 +345,9 @@ impl<'a> Drive<'a> {
 
     async fn drained(&self, rig: &RunningRig) -> bool {
         let until = Instant::now() + DRAIN_MAX;
-        let operations_max = self.disk.operations() + DRAIN_OPERATIONS_MAX;
+        let operations_max = self.keep.operations() + DRAIN_OPERATIONS_MAX;
         let is_empty = || rig.are_sources_ended() && rig.wires().iter().all(|wire| wire.depth == 0);
-        while Instant::now() < until && self.disk.operations() < operations_max {
+        while Instant::now() < until && self.keep.operations() < operations_max {
             if !is_empty() {
                 sleep(Duration::from_millis(5)).await;
                 continue;
@@ -423,14 +424,11 @@ impl<'a> Drive<'a> {
         let (from, to) = self.evidence.left_out;
         let replayed: Vec<_> = self.evidence.log.drain(from..to).collect();
         self.evidence.last_from = self.evidence.last_from.saturating_sub(replayed.len());
-        let fired = self.disk.fired();
         let faults = &mut self.report.fired;
+        self.keep.count(faults);
         let count =
             |what: &dyn Fn(&Event) -> bool| self.evidence.log.iter().filter(|(_, event)| what(event)).count() as u64;
         faults.add(Fault::Kill, count(&|event| *event == Event::Ended(End::Killed)).saturating_sub(1));
-        faults.add(Fault::Power, fired.power_losses);
-        faults.add(Fault::Flush, fired.sync_errors + fired.write_errors + fired.dir_errors);
-        faults.add(Fault::Full, fired.write_full);
         faults.add(Fault::Gear, count(&|event| matches!(event, Event::Failed { .. })));
         self.report.offered = count(&|event| matches!(event, Event::Offered { .. }));
         if self.evidence.violations.is_empty() {
@@ -491,6 +489,14 @@ fn is_damage(error: &RigError) -> bool {
         error,
         RigError::Open(OpenError::Damaged(_)) | RigError::Record(_) | RigError::Plan(_) | RigError::Orphans(_)
     )
+}
+
+fn is_unreachable(error: &RigError) -> bool {
+    match error {
+        RigError::Stream(StreamOpenError::Log(LogError::Unreachable { .. })) => true,
+        RigError::Storage(error) => error.is_unreachable(),
+        _ => false,
+    }
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

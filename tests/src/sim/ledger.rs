@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use fluxrig_actors::journal::disk::sim::SimDisk;
 use fluxrig_actors::prelude::*;
 use tokio::time::Instant;
+
+use super::keep::Keep;
 
 /// Which message: the number its source gave it, and the way it took.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -216,21 +217,13 @@ pub struct Proc {
     /// Endpoint failures are wanted.
     pub fails: bool,
     is_alive: AtomicBool,
-    disk: DiskHandle,
-}
-
-struct DiskHandle(SimDisk);
-
-impl std::fmt::Debug for DiskHandle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SimDisk(..)")
-    }
+    keep: Keep,
 }
 
 impl Proc {
     /// A living one.
     #[must_use]
-    pub fn new(ledger: &Arc<Ledger>, disk: &SimDisk, seed: u64, generation: u64, fails: bool) -> Arc<Self> {
+    pub fn new(ledger: &Arc<Ledger>, keep: &Keep, seed: u64, generation: u64, fails: bool) -> Arc<Self> {
         Arc::new(Self {
             ledger: Arc::clone(ledger),
             seed,
@@ -238,14 +231,14 @@ impl Proc {
             is_calm: AtomicBool::new(false),
             fails,
             is_alive: AtomicBool::new(true),
-            disk: DiskHandle(disk.clone()),
+            keep: keep.clone(),
         })
     }
 
     /// Whether it lives: neither ended nor killed in the middle of a disk operation.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        if self.disk.0.is_killed() && self.is_alive.swap(false, Ordering::Relaxed) {
+        if self.keep.is_killed() && self.is_alive.swap(false, Ordering::Relaxed) {
             self.ledger.note(Event::Died);
         }
         self.is_alive.load(Ordering::Relaxed)

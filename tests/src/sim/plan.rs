@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fluxrig_actors::clock::SimWorld;
 use fluxrig_actors::journal::Pace;
-use fluxrig_actors::journal::disk::sim::{SimDisk, SplitMix};
+use fluxrig_actors::journal::disk::sim::SplitMix;
 use fluxrig_actors::prelude::*;
 use fluxrig_actors::supervision::Backoff;
 use fluxrig_actors::{Orphans, Redelivery, Retention, Settings, Supervision};
@@ -15,6 +15,7 @@ use fluxrig_actors::{Orphans, Redelivery, Retention, Settings, Supervision};
 use super::draw;
 use super::ends::{Host, Sink, Source};
 use super::gears::{Conductor, Worker};
+use super::keep::Keep;
 use super::ledger::{Label, Proc};
 
 /// What a part does.
@@ -436,14 +437,14 @@ pub struct Scenario {
 
 /// Puts a rig together for one process.
 #[must_use]
-pub fn rig(graph: &Graph, scenario: &Scenario, proc: &Arc<Proc>, world: &Arc<SimWorld>, disk: &SimDisk) -> Rig {
+pub fn rig(graph: &Graph, scenario: &Scenario, proc: &Arc<Proc>, world: &Arc<SimWorld>, keep: &Keep) -> Rig {
     let settings = Settings {
         batch_max: graph.batch_max,
         unflushed_max: graph.unflushed_max,
         effects_max: graph.effects_max,
         ..Settings::default()
     };
-    let mut journal = JournalOptions::disk(disk.process());
+    let mut journal = keep.journal();
     journal.segment_bytes = 64 << 10;
     journal.disk.max_bytes = graph.max_bytes;
     let seed = draw(graph.seed, &["pace"], proc.generation);

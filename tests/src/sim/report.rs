@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::keep::Storage;
+
 /// A kind of fault that can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
@@ -91,13 +93,15 @@ impl fmt::Display for Faults {
 pub struct Options {
     /// Faults that may fire.
     pub faults: Vec<Fault>,
+    /// What the journal is kept on.
+    pub storage: Storage,
     /// Prints the ledger of a failing seed.
     pub is_verbose: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { faults: Fault::ALL.to_vec(), is_verbose: false }
+        Self { faults: Fault::ALL.to_vec(), storage: Storage::Disk, is_verbose: false }
     }
 }
 

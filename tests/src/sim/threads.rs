@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fluxrig_actors::Settings;
-use fluxrig_actors::journal::disk::sim::SimDisk;
 use fluxrig_actors::prelude::*;
 use tokio::time::sleep;
 
 use super::draw;
 use super::ends::{Sink, Source};
 use super::gears::Worker;
+use super::keep::{Keep, Storage};
 use super::ledger::{Event, Ledger, Proc};
 use super::plan::{Kind, PartSpec};
 use super::report::Violation;
@@ -32,16 +32,16 @@ pub fn run(seed: u64) -> Vec<Violation> {
 }
 
 async fn threaded(seed: u64) -> std::sync::Arc<Ledger> {
-    let disk = SimDisk::new(draw(seed, &["disk"], 0));
+    let keep = Keep::new(Storage::Disk, seed);
     let ledger = Ledger::new();
     for generation in 0..3 {
-        let proc = Proc::new(&ledger, &disk, seed, generation, false);
+        let proc = Proc::new(&ledger, &keep, seed, generation, false);
         proc.is_calm.store(true, Ordering::Relaxed);
         let is_last = generation == 2;
         let part = |name: &str, kind| PartSpec { name: name.into(), kind, is_moody: false };
         let source = Kind::Source { count: COUNT, keys: 1, gap_ms: 0, burst: 1, expires: 0 };
         let sink = Kind::Sink { is_reporting: false, wide: 8, pause_ms: 0 };
-        let mut journal = JournalOptions::disk(disk.process());
+        let mut journal = keep.journal();
         journal.segment_bytes = 1 << 20;
         let rig = Rig::new("threaded")
             .settings(Settings { batch_max: 1, ..Settings::default() })
@@ -55,13 +55,13 @@ async fn threaded(seed: u64) -> std::sync::Arc<Ledger> {
         if is_last {
             drop(tokio::time::timeout(Duration::from_secs(20), rig.finished()).await);
         } else {
-            disk.kill_after(draw(seed, &["fuse"], generation) % 40);
+            keep.kill_after(draw(seed, &["fuse"], generation) % 40);
             while proc.is_alive() && !rig.are_sources_ended() {
                 sleep(Duration::from_millis(1)).await;
             }
         }
         proc.end();
-        disk.kill();
+        keep.kill();
         rig.kill().await;
     }
     ledger
