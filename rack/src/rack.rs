@@ -163,7 +163,8 @@ impl Rack {
         *shared.rig.write().await = Some(rig);
         tasks.spawn(control::serve(listener, Arc::clone(&shared)));
         let meta = &shared.checked.scenario.meta;
-        tracing::info!(scenario = %meta.name, version = %meta.version, rack = shared.rack, "rack started");
+        let threads = tokio::runtime::Handle::current().metrics().num_workers();
+        tracing::info!(scenario = %meta.name, version = %meta.version, rack = shared.rack, threads, "rack started");
         Ok(RunningRack { shared, tasks, drain: options.drain, server: Kept(None), _socket: socket })
     }
 

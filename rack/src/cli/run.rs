@@ -42,7 +42,11 @@ pub(super) fn run(args: &RunArgs, log_level: &str) -> u8 {
         // The running binary, also where its file was replaced meanwhile.
         guard: Some("/proc/self/exe".into()),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = args.threads {
+        runtime.worker_threads(threads.into());
+    }
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             complain(&format!(

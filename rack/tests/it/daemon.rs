@@ -466,6 +466,20 @@ fn broken_sink(dir: &TempDir, on_failed: &str) -> PathBuf {
 }
 
 #[test]
+fn threads_are_as_many_as_asked_for() {
+    let dir = TempDir::new();
+    let scenario = broken_sink(&dir, "hold");
+    for threads in ["1", "3"] {
+        let daemon = Daemon::start_with(&scenario, &dir.0.join(threads), &["--threads", threads]);
+        let (_, log) = daemon.terminate_at_once();
+        assert!(log.contains(&format!("\"threads\":{threads}")), "{log}");
+    }
+    let output = done(&["run", scenario.to_str().unwrap(), "--threads", "0"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("0 is not in 1..=512"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn a_second_signal_ends_what_does_not_drain() {
     let dir = TempDir::new();
     let scenario = broken_sink(&dir, "hold");
