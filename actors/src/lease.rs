@@ -4,6 +4,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+/// The length that the last message of a writer tells when it has stopped in order: as good as none, and no writer's own.
+pub(crate) const LEFT_MS: u32 = 1;
+
 type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
 
 /// The lease of one writer (HEART §10.6).
@@ -14,6 +17,7 @@ pub(crate) struct Lease {
     term: AtomicU64,
     /// Somebody was told that it is too short, and waits.
     is_waited_for: AtomicBool,
+    is_over: AtomicBool,
 }
 
 /// A lease as it is now.
@@ -42,6 +46,7 @@ impl Lease {
             until_ns: AtomicU64::new(0),
             term: AtomicU64::new(0),
             is_waited_for: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
         }
     }
 
@@ -61,7 +66,15 @@ impl Lease {
         self.until_ns.fetch_max(sent_ns.saturating_add(self.length_ns), Ordering::AcqRel);
     }
 
+    /// There is none of it left, and none comes any more: whoever held it says so to the world next.
+    pub(crate) fn end(&self) {
+        self.is_over.store(true, Ordering::SeqCst);
+    }
+
     fn left_ns(&self) -> u64 {
+        if self.is_over.load(Ordering::SeqCst) {
+            return 0;
+        }
         self.until_ns.load(Ordering::Acquire).saturating_sub(self.now_ns())
     }
 

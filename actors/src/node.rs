@@ -145,6 +145,8 @@ pub(crate) struct Node {
     pub(crate) dead_dropped: AtomicU64,
     pub(crate) halted: watch::Sender<Option<String>>,
     pub(crate) is_degraded: AtomicBool,
+    /// Another one has taken over.
+    pub(crate) is_fenced: AtomicBool,
     /// Of a journal that a stand-by may take over.
     pub(crate) lease: Option<Arc<Lease>>,
 }
@@ -203,6 +205,7 @@ impl Node {
             dead_dropped: AtomicU64::new(0),
             halted: watch::Sender::new(None),
             is_degraded: AtomicBool::new(false),
+            is_fenced: AtomicBool::new(false),
             lease: parts.lease,
         })
     }

@@ -47,7 +47,7 @@ pub struct JournalOptions {
     /// The operator's word that a stream which lost its end, acked as it was, is to be gone on with.
     pub accept_lost_tail: bool,
     /// How long this rack may take itself for the only one that writes its stream, at least a second; the stand-by that
-    /// follows it waits as long. `None`: no stand-by takes over by itself. Only for a journal on a stream.
+    /// follows it waits as long, unless this one stops in order. `None`: no stand-by takes over by itself. Only for a journal on a stream.
     pub lease: Option<Duration>,
     stream: Option<Arc<dyn Log>>,
     /// What a stand-by has read and holds by now, for the one start that follows.

@@ -154,6 +154,7 @@ impl Standby {
     /// # Errors
     /// When the stream is not what was written to it.
     pub async fn run(mut self) -> Result<JournalOptions, RigError> {
+        let mut trouble = String::new();
         loop {
             let done = match self.look().await {
                 Ok(_) => self.take_over().await,
@@ -161,9 +162,18 @@ impl Standby {
             };
             match done {
                 Ok(Some(options)) => return Ok(options),
-                Ok(None) => {}
+                Ok(None) if trouble.is_empty() => {}
+                Ok(None) => {
+                    trouble.clear();
+                    tracing::info!(seq = self.follower.seq(), "journal: this stand-by reads the stream again");
+                }
+                // Said once, not with every look.
                 Err(RigError::Stream(StreamOpenError::Log(error))) => {
-                    tracing::warn!(%error, "journal: this stand-by cannot read the stream");
+                    let found = error.to_string();
+                    if found != trouble {
+                        tracing::warn!(%error, "journal: this stand-by cannot read the stream");
+                        trouble = found;
+                    }
                 }
                 Err(error) => return Err(error),
             }

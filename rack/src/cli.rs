@@ -35,7 +35,7 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 65 damaged journal, 69 no running rack or peer, \
-    73 data directory locked or not writable, 75 try again, 78 bad config, 98 address in use.";
+    73 data directory locked or not writable, 75 try again, 77 fenced: a stand-by has taken over, 78 bad config, 98 address in use.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -142,6 +142,11 @@ struct RunArgs {
     /// Which rack of the scenario this is; not needed when it has one.
     #[arg(long, env = "FLUXRIG_RACK", value_name = "NAME")]
     rack: Option<String>,
+    /// Runs as a stand-by: follows the journal of this rack, which runs elsewhere with `journal: { jetstream: { lease_ms: N } }`,
+    /// and takes its place when it is gone. Needs a data directory of its own, with a copy of the holder's
+    /// `journal/rack.key` in its folder `journal`. `/readyz` says `stand-by` until then.
+    #[arg(long)]
+    standby: bool,
     /// Serves `/metrics`, `/healthz` and `/readyz` here, for instance on 127.0.0.1:9464. Ready is a rack that takes
     /// messages and writes its journal, whether its peers are there or not; `/readyz?links` asks for these, too.
     #[arg(long, value_name = "ADDR")]

@@ -9,6 +9,7 @@ use fluxrig_actors::journal::{OpenError, StorageError};
 
 use crate::bus::BusError;
 use crate::scenario::{RackChoice, ScenarioErrors};
+use crate::standby::NoStandby;
 
 /// Exit codes of `fluxrig`; they follow `sysexits.h` where it has one.
 pub mod exit {
@@ -28,6 +29,8 @@ pub mod exit {
     pub const TRY_AGAIN: u8 = 75;
     /// The scenario is wrong.
     pub const BAD_CONFIG: u8 = 78;
+    /// Another one has taken this rack's place.
+    pub const FENCED: u8 = 77;
     /// An address is in use.
     pub const ADDRESS_IN_USE: u8 = 98;
 }
@@ -95,6 +98,15 @@ pub enum RackError {
         /// In its own words.
         reason: String,
     },
+    /// It cannot be a stand-by of this scenario.
+    #[error(transparent)]
+    NoStandby(#[from] NoStandby),
+    /// Another one has taken its place: it ended before it could do any harm.
+    #[error("rack: fenced: {reason}")]
+    Fenced {
+        /// In the journal's words.
+        reason: String,
+    },
     /// It ended by itself.
     #[error(
         "rack: found it ended by itself ({reason}), expected it to run until a signal; remedy: see its log for the gear that failed"
@@ -123,6 +135,8 @@ impl RackError {
             Self::Bus(error) => error.exit_code(),
             Self::Metrics { source, .. } => of_io(source, exit::FAILED),
             Self::AddressInUse { .. } => exit::ADDRESS_IN_USE,
+            Self::NoStandby(_) => exit::BAD_CONFIG,
+            Self::Fenced { .. } => exit::FENCED,
             Self::Ended { .. } => exit::FAILED,
         }
     }
@@ -169,6 +183,7 @@ fn stream_code(error: &StreamOpenError) -> u8 {
         StreamOpenError::OnFiles { .. } | StreamOpenError::ForeignRack { .. } => exit::DATA_DIR,
         StreamOpenError::NewerFormat { .. }
         | StreamOpenError::KeyMissing { .. }
+        | StreamOpenError::StandbyKeyMissing { .. }
         | StreamOpenError::KeyWrong { .. }
         | StreamOpenError::Damaged { .. }
         | StreamOpenError::Shorter { .. } => exit::DAMAGED,

@@ -84,6 +84,7 @@ async fn not_ready(shared: &Shared, with_links: bool) -> Option<String> {
         return Some("draining".to_owned());
     }
     match shared.rig.read().await.as_ref() {
+        None if shared.standing.is_standby() => Some("stand-by".to_owned()),
         None => Some("starting".to_owned()),
         Some(rig) if rig.is_degraded() => Some("degraded".to_owned()),
         Some(rig) if with_links => {

@@ -22,6 +22,7 @@ mod mask;
 mod metrics;
 mod operate;
 mod panics;
+mod standby;
 mod stream;
 mod view;
 
@@ -32,4 +33,5 @@ pub use metrics::{SERIES, Series};
 pub use panics::limit_panic_reports;
 pub use rack::{JOURNAL_DIR, Rack, RackOptions, RunningRack};
 pub use scenario::{Checked, Problem, Scenario, ScenarioErrors};
+pub use standby::NoStandby;
 pub use view::{bus_text, top_text};

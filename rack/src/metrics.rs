@@ -9,6 +9,7 @@ use fluxrig_actors::supervision::{Status, TreeNode};
 
 use crate::bus::{BusState, RackBus, ServerState};
 use crate::rack::Shared;
+use crate::standby::{Part, ROLES};
 use crate::view::waits_for;
 
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -65,6 +66,10 @@ series! {
     fluxrig_wire_capacity gauge [wire] "Messages on it before the doors that feed it close."
     fluxrig_wire_passed_total counter [wire] "Messages that left it."
     fluxrig_wire_oldest_seconds gauge [wire] "Age of the oldest message on it; 0 when it is empty."
+    fluxrig_journal_role gauge [role] "1 for what the rack is to the stream of its journal, holder or stand-by; only with journal: jetstream."
+    fluxrig_journal_term gauge [] "Term of the holder; not there for a holder without a lease."
+    fluxrig_journal_lag gauge [] "Messages of the stream that this stand-by has not read yet; only of a stand-by."
+    fluxrig_journal_lease_seconds gauge [] "What is left of the holder's lease; not there without one."
     fluxrig_journal_groups_total counter [] "Groups written."
     fluxrig_journal_records_total counter [] "Messages written, carried ones included."
     fluxrig_journal_carried_total counter [] "Messages written again before their segment was deleted."
@@ -125,6 +130,7 @@ pub(crate) async fn page(shared: &Shared) -> String {
     samples.put("fluxrig_ready", &[], flag(is_ready));
     samples.put("fluxrig_degraded", &[], flag(is_degraded));
     samples.put("fluxrig_draining", &[], flag(shared.is_draining()));
+    of_stream(&mut samples, shared.standing.part(&shared.checked, rig.as_ref()));
     if let Some(rig) = rig.as_ref() {
         samples.put("fluxrig_dead_letters", &[], rig.dead_letter_count() as f64);
         if let Ok(tree) = rig.snapshot().await {
@@ -148,6 +154,23 @@ fn flag(is: bool) -> f64 {
 
 fn seconds(ms: Option<u64>) -> f64 {
     ms.unwrap_or(0) as f64 / 1000.0
+}
+
+fn of_stream(samples: &mut Samples, part: Option<Part>) {
+    let Some(Part { role: own, term, lag, lease_left }) = part else { return };
+    for role in ROLES {
+        samples.put("fluxrig_journal_role", &[role], flag(role == own));
+    }
+    let values = [
+        ("fluxrig_journal_term", term.map(|term| term as f64)),
+        ("fluxrig_journal_lag", lag.map(|lag| lag as f64)),
+        ("fluxrig_journal_lease_seconds", lease_left.map(|left| left.as_secs_f64())),
+    ];
+    for (name, value) in values {
+        if let Some(value) = value {
+            samples.put(name, &[], value);
+        }
+    }
 }
 
 fn of_bus(samples: &mut Samples, bus: &RackBus, rig: &RunningRig) {

@@ -60,7 +60,10 @@ pub(crate) async fn answer(request: Request, shared: Arc<Shared>) -> Answer {
 }
 
 pub(crate) fn drains() -> Answer {
-    refused(exit::TRY_AGAIN, "rack: found it starting or draining, expected it running; remedy: try again later")
+    refused(
+        exit::TRY_AGAIN,
+        "rack: found it starting, standing by or draining, expected it running; remedy: try again later, or ask the holder",
+    )
 }
 
 pub(crate) fn not_durable() -> Answer {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fluxrig_actors::protocol::subject::Name;
 use fluxrig_actors::supervision::{ExitReason, TreeNode};
-use fluxrig_actors::{Catalog, Orphans, Redactor, RigError, RunningRig, Settings};
+use fluxrig_actors::{Catalog, JournalOptions, Orphans, Redactor, RigError, RunningRig, Settings};
 use tokio::net::TcpListener;
 use tokio::sync::{RwLock, Semaphore};
 use tokio::task::JoinSet;
@@ -20,8 +20,9 @@ use crate::error::{ADDRESS_IN_USE, RackError};
 use crate::http;
 use crate::mask::{Mask, keys_and_lengths};
 use crate::scenario::{
-    Checked, FailedChoice, Journal, Lookup, StreamJournal, check_file, check_text, journal_options, process_env,
+    Checked, FailedChoice, Journal, Lookup, check_file, check_text, journal_options, on_stream, process_env,
 };
+use crate::standby::{self, Following, Standing};
 
 /// Folder of the journal inside the data directory.
 pub const JOURNAL_DIR: &str = "journal";
@@ -39,6 +40,9 @@ pub struct RackOptions {
     pub rack: Option<String>,
     /// Where `/metrics`, `/healthz` and `/readyz` are served. Default: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// It is a stand-by: it follows the journal of this rack, which another process runs, and takes its place when that is
+    /// gone. Only for a scenario with `journal: jetstream` and a lease. Default: it runs at once.
+    pub standby: bool,
     /// What happens to what the journal holds and the scenario has no place for. Default: the rack does not start.
     pub orphans: Orphans,
     /// How long it may drain. Default 10 s.
@@ -58,6 +62,7 @@ impl Default for RackOptions {
             data_dir: "fluxrig-data".into(),
             rack: None,
             metrics: None,
+            standby: false,
             orphans: Orphans::default(),
             drain: Duration::from_secs(10),
             mask: keys_and_lengths,
@@ -97,7 +102,8 @@ impl Rack {
         &self.checked
     }
 
-    /// Starts it: journal recovered, gears running, control socket and metrics served.
+    /// Starts it: journal recovered, gears running, control socket and metrics served. As a stand-by it answers at once,
+    /// and is started when it has taken over.
     ///
     /// # Errors
     /// See [`RackError`]; nothing runs then.
@@ -106,6 +112,9 @@ impl Rack {
         make_dir(&dir)?;
         let name = self.checked.rack(options.rack.as_deref())?;
         let rack = options.rack.as_deref();
+        if options.standby {
+            standby::check(&self.checked, &self.checked.rack_name(rack)?)?;
+        }
         let (bus, keeping) = RackBus::start(&self.checked, rack, &dir, options.guard.clone()).await?;
         let server = Kept(keeping);
         let started = self.start_on(bus, name, &dir, options).await;
@@ -125,16 +134,14 @@ impl Rack {
         dir: &Path,
         options: RackOptions,
     ) -> Result<RunningRack, RackError> {
-        let mut journal = journal_options(self.checked.scenario.journal, dir.join(JOURNAL_DIR));
-        if let Journal::Jetstream(StreamJournal { max_bytes }) = self.checked.scenario.journal {
-            journal = journal.on_stream(bus.journal(max_bytes).await.map_err(RackError::StreamJournal)?);
-        }
-        let rig = self.checked.rig_on(options.rack.as_deref(), &self.catalog, journal, bus.maker().as_ref())?;
+        let journal = self.journal(&bus, name.as_ref(), dir).await?;
+        let rig = self.checked.rig_on(options.rack.as_deref(), &self.catalog, journal.clone(), bus.maker().as_ref())?;
         let shared = Arc::new(Shared {
             checked: self.checked,
             bus,
             rack: name.map(|name| name.to_string()),
             rig: RwLock::new(None),
+            standing: Standing::default(),
             is_draining: AtomicBool::new(false),
             since: Instant::now(),
             metrics: std::sync::OnceLock::new(),
@@ -143,29 +150,53 @@ impl Rack {
         });
         let mut tasks = JoinSet::new();
         if let Some(address) = options.metrics {
-            let refuse = |source| RackError::Metrics { address, source };
-            let listener = TcpListener::bind(address).await.map_err(refuse)?;
-            let address = listener.local_addr().map_err(refuse)?;
-            shared.metrics.get_or_init(|| address);
-            tracing::info!(%address, "metrics are served");
-            tasks.spawn(http::serve(listener, Arc::clone(&shared)));
+            tasks.spawn(http::serve(listen(address, &shared).await?, Arc::clone(&shared)));
         }
         let settings = Settings { redactor: options.redactor, ..Settings::default() };
-        let rig = rig.settings(settings).orphans(options.orphans).start().await.map_err(not_started)?;
-        // From here on the journal's lock is ours, so a control socket that is there is nobody's.
-        let (listener, socket) = match control::listen(dir) {
-            Ok(listening) => listening,
-            Err(source) => {
+        let mut rig = rig.settings(settings).orphans(options.orphans);
+        // Once the journal's lock is ours, a control socket that is there is nobody's.
+        let mut serve = || match control::listen(dir) {
+            Ok((listener, socket)) => {
+                tasks.spawn(control::serve(listener, Arc::clone(&shared)));
+                Ok(socket)
+            }
+            Err(source) => Err(RackError::Control { dir: dir.display().to_string(), source }),
+        };
+        let mut socket = None;
+        if options.standby {
+            // What is wrong with it is said now, and not when the holder is gone.
+            rig.check().map_err(RigError::Plan)?;
+            let following = Following::begin(journal).await?;
+            shared.standing.follows(following.watch());
+            socket = Some(serve()?);
+            rig = rig.journal_with(following.until_holder().await?);
+        }
+        let rig = rig.start().await.map_err(not_started)?;
+        let socket = match socket.map_or_else(serve, Ok) {
+            Ok(socket) => socket,
+            Err(error) => {
                 rig.stop(options.drain).await;
-                return Err(RackError::Control { dir: dir.display().to_string(), source });
+                return Err(error);
             }
         };
         *shared.rig.write().await = Some(rig);
-        tasks.spawn(control::serve(listener, Arc::clone(&shared)));
         let meta = &shared.checked.scenario.meta;
         let threads = tokio::runtime::Handle::current().metrics().num_workers();
         tracing::info!(scenario = %meta.name, version = %meta.version, rack = shared.rack, threads, "rack started");
         Ok(RunningRack { shared, tasks, drain: options.drain, server: Kept(None), _socket: socket })
+    }
+
+    /// Where its journal is, as the scenario says.
+    async fn journal(&self, bus: &RackBus, name: Option<&Name>, dir: &Path) -> Result<JournalOptions, RackError> {
+        let mut journal = journal_options(self.checked.scenario.journal, dir.join(JOURNAL_DIR));
+        if let Journal::Jetstream(stream) = self.checked.scenario.journal {
+            let log = bus.journal(stream.max_bytes).await.map_err(RackError::StreamJournal)?;
+            journal = on_stream(stream, journal, log);
+        }
+        if let Some(name) = name {
+            journal.rack = name.to_string();
+        }
+        Ok(journal)
     }
 
     /// Starts it with default options and runs it until `signal`, then drains it.
@@ -175,6 +206,16 @@ impl Rack {
     pub async fn run_until(self, signal: impl Future) -> Result<(), RackError> {
         self.start(RackOptions::default()).await?.run_until(signal).await
     }
+}
+
+/// Where metrics are served from now on.
+async fn listen(address: SocketAddr, shared: &Shared) -> Result<TcpListener, RackError> {
+    let refuse = |source| RackError::Metrics { address, source };
+    let listener = TcpListener::bind(address).await.map_err(refuse)?;
+    let address = listener.local_addr().map_err(refuse)?;
+    shared.metrics.get_or_init(|| address);
+    tracing::info!(%address, "metrics are served");
+    Ok(listener)
 }
 
 /// An endpoint that cannot bind says so in the same words at the start and later.
@@ -202,6 +243,8 @@ pub(crate) struct Shared {
     pub(crate) rack: Option<String>,
     /// `None` before it has started and once it has drained.
     pub(crate) rig: RwLock<Option<RunningRig>>,
+    /// Whether it follows, or holds its journal.
+    pub(crate) standing: Standing,
     is_draining: AtomicBool,
     pub(crate) since: Instant,
     pub(crate) metrics: std::sync::OnceLock<SocketAddr>,
@@ -252,7 +295,10 @@ impl RunningRack {
         match rig.as_ref() {
             Some(rig) => tokio::select! {
                 error = bind_failure(rig) => error,
-                reason = rig.ended() => RackError::Ended { reason },
+                reason = rig.ended() => match rig.is_fenced() {
+                    true => RackError::Fenced { reason },
+                    false => RackError::Ended { reason },
+                },
                 error = self.shared.bus.failed(), if is_stopped_by_bus => error.into(),
             },
             None => RackError::Ended { reason: "it was stopped".to_owned() },

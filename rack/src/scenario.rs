@@ -41,7 +41,7 @@ pub use schema::scenario_schema;
 pub use tree::{BYTES_MAX, DEPTH_MAX, Pos};
 pub use units::{Retained, Version};
 
-pub(crate) use plan::journal_options;
+pub(crate) use plan::{journal_options, on_stream};
 #[cfg(feature = "sim")]
 pub(crate) use {plan::asked_of, read::read_yaml};
 
@@ -88,6 +88,14 @@ pub struct Meta {
 pub struct StreamJournal {
     /// Bytes that the stream may take. Without it only the account's limit holds.
     pub max_bytes: Option<u64>,
+    /// How long the rack may take itself for the only one that writes the stream, in milliseconds, 1000 to 3600000. A
+    /// stand-by (`fluxrig run --standby`) waits as long for a holder of which it hears nothing; from one that stopped in
+    /// order it takes over at once. An idle rack writes a small message each third of it. Default: none, and nobody takes
+    /// over.
+    pub lease_ms: Option<NonZeroU32>,
+    /// `true`: your word that a stream which has lost its end, acked as it was, is to be gone on with. Take it out again
+    /// after that start. Default `false`: the rack does not start then.
+    pub accept_lost_tail: bool,
 }
 
 /// The journal on files.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::bus;
 use crate::rack::Shared;
+use crate::standby;
 
 /// The rack as it is now.
 pub(crate) async fn top(shared: &Shared) -> Value {
@@ -22,6 +23,7 @@ pub(crate) async fn top(shared: &Shared) -> Value {
         "metrics": shared.metrics.get().map(ToString::to_string),
     });
     let rig = shared.rig.read().await;
+    top["stream"] = standby::shown(shared.standing.part(&shared.checked, rig.as_ref()));
     if let Some(rig) = rig.as_ref() {
         top["is_degraded"] = rig.is_degraded().into();
         top["dead_letters"] = rig.dead_letter_count().into();
@@ -195,11 +197,17 @@ pub fn top_text(top: &Value) -> String {
             page.push_str(word);
         }
     }
+    page.push('\n');
+    page.push_str(&standby::line(&top["stream"]));
     let journal = &top["journal"];
+    if journal.is_null() && top["wires"].is_null() {
+        // It runs nothing yet.
+        return page;
+    }
     // Writing to a text cannot fail.
     let _ = writeln!(
         page,
-        "\ndead letters {}  journal {} bytes on disk, {} flushes\n",
+        "dead letters {}  journal {} bytes on disk, {} flushes\n",
         top["dead_letters"], journal["disk_bytes"], journal["flushes"]
     );
     let of_bus = bus::lines(&top["bus"]);

@@ -4,6 +4,7 @@
 pub mod bank;
 pub mod chance;
 pub mod daemon;
+pub mod front;
 pub mod iso;
 pub mod judge;
 pub mod ledger;

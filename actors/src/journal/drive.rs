@@ -328,6 +328,10 @@ async fn finish(writer: &mut Writer, control: &Control, rest: impl AsyncFn()) {
         match last_group(writer).await {
             Ok(()) => {
                 control.is_kept.store(true, Ordering::Release);
+                // Everything before this one in the tree has stopped.
+                if let Err(error) = writer.leave().await {
+                    tracing::warn!(%error, "journal: a stand-by was not told that this rack stops, and waits for its lease");
+                }
                 break;
             }
             Err(error) => {

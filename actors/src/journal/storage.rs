@@ -89,6 +89,15 @@ pub trait Storage: Send {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    /// Says that the writer goes and starts nothing any more, so that nobody waits for its lease. Nothing may be written
+    /// afterwards.
+    ///
+    /// # Errors
+    /// As for `append`; whoever follows then waits, and nothing else is lost.
+    fn leave(&mut self) -> BoxFuture<'_, Result<(), StorageError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Makes everything appended so far durable.
     ///
     /// # Errors

@@ -22,7 +22,7 @@
 //! | 80 | 4 | which message of the group this is, from 0 |
 //! | 84 | 4 | how many messages the group has |
 //! | 88 | 4 | length of the group's body |
-//! | 92 | 4 | lease of the writer in milliseconds, 0 for none |
+//! | 92 | 4 | lease of the writer in milliseconds, 0 for none, 1 in the last message of one that stopped in order |
 //! | 96 | 8 | writer: random number of its opening |
 //! | 104 | 8 | sequence of the group's first message |
 //! | 112 | 104 | header of the segment, if one begins here |
@@ -67,6 +67,7 @@ use super::disk::Disk;
 use super::lock::DirLock;
 use super::seal::{RackKey, SegmentKey};
 use super::storage::{BoxFuture, Group, GroupAt, Reader, SegmentId, Storage, StorageError, Task, Usage};
+use crate::lease::LEFT_MS;
 
 mod error;
 mod format;
@@ -131,6 +132,8 @@ pub struct StreamStorage {
     // Bytes for which there was no room.
     wanted_bytes: u64,
     mark: MarkFile,
+    // Its last message says so, and its lease is over.
+    has_left: bool,
     // Taken with the term; given back last.
     lock: Option<DirLock>,
 }
@@ -212,7 +215,11 @@ impl StreamStorage {
             part: 0,
             parts,
             body_bytes: group.body.len() as u32,
-            lease_ms: self.options.lease.as_ref().map_or(0, |lease| lease.length_ms()),
+            lease_ms: match &self.options.lease {
+                Some(_) if self.has_left => LEFT_MS,
+                Some(lease) => lease.length_ms(),
+                None => 0,
+            },
             writer: self.me.writer,
             first: self.tail.seq + 1,
         };
@@ -346,6 +353,17 @@ impl StreamStorage {
         Ok(())
     }
 
+    async fn leave_now(&mut self) -> Result<(), StorageError> {
+        let Some(lease) = &self.options.lease else { return Ok(()) };
+        // Before it is said: whoever reads it may begin at once.
+        lease.end();
+        self.has_left = true;
+        if self.is_final || self.may_repeat {
+            return Err(StorageError::Final { file: self.shared.log.name() });
+        }
+        self.renew().await
+    }
+
     async fn append_now(&mut self, group: Group<'_>) -> Result<GroupAt, StorageError> {
         self.check(&group)?;
         if self.is_final {
@@ -414,6 +432,10 @@ impl Storage for StreamStorage {
         let (epoch, flushed) = (self.last_epoch, self.base.link.epoch);
         let oldest = self.above.back().unwrap_or(&self.base).oldest;
         Box::pin(async move { self.write(Group { epoch, flushed, oldest, body: &[] }, true).await.map(drop) })
+    }
+
+    fn leave(&mut self) -> BoxFuture<'_, Result<(), StorageError>> {
+        Box::pin(self.leave_now())
     }
 
     fn usage(&self) -> Usage {

@@ -275,6 +275,11 @@ impl Writer {
         Ok(())
     }
 
+    /// Says that this writer goes. Nothing is written after it.
+    pub(crate) async fn leave(&mut self) -> Result<(), StorageError> {
+        self.storage.leave().await
+    }
+
     /// The mark as the storage is told it.
     fn flushed_mark(&self) -> u64 {
         let flushed = self.node.marks().flushed;
@@ -423,6 +428,7 @@ impl Writer {
     fn end_fenced(&mut self, error: &StorageError) {
         if !std::mem::replace(&mut self.is_fenced, true) {
             tracing::error!(%error, "journal: this rack is fenced: another one has taken over, everything ends here and all sockets close");
+            self.node.is_fenced.store(true, std::sync::atomic::Ordering::SeqCst);
             self.node.halt(&error.to_string());
         }
     }

@@ -192,6 +192,12 @@ impl RunningRig {
         self.node.lease.as_ref().map(|lease| lease.view())
     }
 
+    /// Another rack has taken over the stream: this one has ended, and starts nothing any more.
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        self.node.is_fenced.load(Ordering::SeqCst)
+    }
+
     /// No effect leaves at the moment, since the journal cannot be written.
     #[must_use]
     pub fn is_degraded(&self) -> bool {

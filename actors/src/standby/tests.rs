@@ -36,6 +36,7 @@ struct Met {
     starts: u64,
     acked: u64,
     renewals: u64,
+    left: u64,
 }
 
 struct Racks {
@@ -147,6 +148,11 @@ impl Racks {
         if self.rng.chance(20_000) {
             return Rack::Down;
         }
+        if !is_failed && self.rng.chance(10_000) {
+            self.met.left += u64::from(storage.leave().await.is_ok());
+            assert!(!lease.may_start(), "it has left, and starts effects");
+            return Rack::Down;
+        }
         self.met.starts += u64::from(lease.may_start());
         let done = if is_failed {
             storage.replace(epoch).await.map(|()| is_failed = false)
@@ -210,10 +216,11 @@ fn no_interleaving_has_two_holders() {
         sum.starts += met.starts;
         sum.acked += met.acked;
         sum.renewals += met.renewals;
+        sum.left += met.left;
     }
     println!("{sum:?}");
-    let Met { take_overs, refused, fenced, starts, acked, renewals } = sum;
-    for met in [take_overs, refused, fenced, starts, acked, renewals] {
+    let Met { take_overs, refused, fenced, starts, acked, renewals, left } = sum;
+    for met in [take_overs, refused, fenced, starts, acked, renewals, left] {
         assert!(met > 0, "what is never met is not tested: {sum:?}");
     }
 }
@@ -323,6 +330,34 @@ async fn a_rig_is_taken_over_and_its_holder_ends() {
     assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len(), "nothing twice");
 }
 
+/// Nobody waits for the lease of a holder that has stopped in order, neither one that follows nor one that comes later.
+#[tokio::test(start_paused = true)]
+async fn a_clean_stop_is_taken_over_at_once() {
+    let (stream, world) = (SimStream::new(1), Arc::new(SimWorld::new(1)));
+    let disks = [SimDisk::new(1), SimDisk::new(2), SimDisk::new(3)];
+    let options = |disk: &SimDisk| leased(JournalOptions::disk(disk.process()).on_stream(stream.other()), LEASE);
+    let (next, arrived): (Arc<AtomicU64>, Arrived) = Default::default();
+    let holder = start(options(&disks[0]), &world, &next, &arrived).await;
+    disks[1..].iter().for_each(|disk| disk.put("rack.key", disks[0].contents("rack.key").unwrap()));
+    let follow = async |disk| Standby::follow(options(disk), Arc::clone(&world) as Arc<dyn World>).await.unwrap();
+    let standby = follow(&disks[1]).await;
+    let following = tokio::spawn(standby.run());
+    while arrived.lock().unwrap().len() < 20 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    holder.stop(Duration::from_secs(5)).await;
+    let since = tokio::time::Instant::now();
+    let taken = start(following.await.unwrap().unwrap(), &world, &next, &arrived).await;
+    assert!(since.elapsed() < LEASE / 10, "followed, and took over after {:?}", since.elapsed());
+    taken.stop(Duration::from_secs(5)).await;
+    let since = tokio::time::Instant::now();
+    let taken = start(follow(&disks[2]).await.run().await.unwrap(), &world, &next, &arrived).await;
+    assert!(since.elapsed() < LEASE / 10, "came later, and took over after {:?}", since.elapsed());
+    taken.stop(Duration::from_secs(5)).await;
+    let all = arrived.lock().unwrap();
+    assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len(), "nothing twice");
+}
+
 /// A second rack that is no stand-by is refused while the first lives, and waits for its lease when it does not.
 #[tokio::test(start_paused = true)]
 async fn a_second_rack_does_not_fence_one_that_lives() {
@@ -353,6 +388,9 @@ async fn what_a_standby_needs() {
     let world: Arc<dyn World> = Arc::new(SimWorld::new(1));
     let error = Standby::follow(options.clone(), Arc::clone(&world)).await.unwrap_err();
     assert!(matches!(error, RigError::NoStream), "{error}");
+    let keyless = options.clone().on_stream(SimStream::new(1).other());
+    let error = Standby::follow(keyless, Arc::clone(&world)).await.unwrap_err();
+    assert!(matches!(error, RigError::Stream(StreamOpenError::StandbyKeyMissing { .. })), "{error}");
     let rig = |options| Rig::new("idle").journal_with(options);
     let on_files = leased(options.clone(), LEASE);
     let text = rig(on_files).check().unwrap_err().to_string();

@@ -32,6 +32,7 @@ pub(super) fn run(args: &RunArgs, log_level: &str) -> u8 {
         data_dir: args.at.data_dir.clone(),
         rack: args.rack.clone(),
         metrics: args.metrics,
+        standby: args.standby,
         orphans: match args.orphans {
             OrphansChoice::Refuse => Orphans::Refuse,
             OrphansChoice::Dlq => Orphans::DeadLetter,

@@ -2,8 +2,10 @@
 //! The runtime's errors know names only; here each finds its place in the file again.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use fluxrig_actors::journal::DiskOptions;
+use fluxrig_actors::journal::stream::Log;
 use fluxrig_actors::protocol::SmolStr;
 use fluxrig_actors::protocol::subject::Name;
 use fluxrig_actors::{Built, Catalog, JournalOptions, PlanError, PlanErrors, Ports, Rig, nearest};
@@ -140,6 +142,13 @@ const STREAM_SEGMENTS: u64 = 16;
 /// And none is shorter than the shortest of files.
 const STREAM_SEGMENT_BYTES_MIN: u64 = 64 << 10;
 
+/// The same with its groups on a stream, which only one that runs has.
+pub(crate) fn on_stream(journal: StreamJournal, options: JournalOptions, log: Arc<dyn Log>) -> JournalOptions {
+    let mut options = options.on_stream(log);
+    options.lease = journal.lease_ms.map(|lease| ms(lease.get()));
+    options
+}
+
 /// What a scenario asks of its journal, wherever that is.
 pub(crate) fn asked_of(journal: Journal, mut options: JournalOptions) -> JournalOptions {
     match journal {
@@ -148,13 +157,16 @@ pub(crate) fn asked_of(journal: Journal, mut options: JournalOptions) -> Journal
             options.segment_age_max = segment_age_max_ms.map(|age| ms(age.get()));
             options.disk = DiskOptions { max_bytes, ..DiskOptions::default() };
         }
-        Journal::Jetstream(StreamJournal { max_bytes: Some(max_bytes) }) => {
-            // Doors close before the stream is full, and what is old is purged long before.
-            options.segment_bytes =
-                options.segment_bytes.min(max_bytes / STREAM_SEGMENTS).max(STREAM_SEGMENT_BYTES_MIN);
-            options.disk = DiskOptions { max_bytes, ..DiskOptions::default() };
+        // The lease goes with the stream: see `on_stream`.
+        Journal::Jetstream(StreamJournal { max_bytes, accept_lost_tail, .. }) => {
+            options.accept_lost_tail = accept_lost_tail;
+            if let Some(max_bytes) = max_bytes {
+                // Doors close before the stream is full, and what is old is purged long before.
+                options.segment_bytes =
+                    options.segment_bytes.min(max_bytes / STREAM_SEGMENTS).max(STREAM_SEGMENT_BYTES_MIN);
+                options.disk = DiskOptions { max_bytes, ..DiskOptions::default() };
+            }
         }
-        Journal::Jetstream(StreamJournal { max_bytes: None }) => {}
     }
     options
 }

@@ -7,7 +7,7 @@ use super::attempt::read;
 use super::bus::read_bus;
 use super::problem::{Fault, Problems};
 use super::tree::{Content, Node};
-use super::{Bus, FailedChoice, FileJournal, GearEntry, Journal, Meta, RackEntry, WireEntry};
+use super::{Bus, FailedChoice, FileJournal, GearEntry, Journal, Meta, RackEntry, StreamJournal, WireEntry};
 
 /// Keys of the top, in the order in which they are printed.
 pub(crate) const TOP: &[&str] = &["meta", "bus", "journal", "on_failed", "racks", "gears", "wires"];
@@ -81,10 +81,24 @@ pub(crate) fn sections<'t>(top: &'t Node, problems: &mut Problems) -> Sections<'
 /// What the journal refuses when it opens.
 fn check_journal(top: &Node, journal: Journal, problems: &mut Problems) {
     const SEGMENT_BYTES_MIN: u64 = 64 << 10;
-    let Journal::File(FileJournal { segment_bytes, .. }) = journal else { return };
-    if segment_bytes < SEGMENT_BYTES_MIN {
-        let text = format!("found {segment_bytes}, expected at least {SEGMENT_BYTES_MIN}; remedy: raise it");
-        problems.add(journal_key(top, "segment_bytes").pos, "journal.file.segment_bytes", Fault::Refused { text });
+    const LEASE_MS: std::ops::RangeInclusive<u32> = 1000..=3_600_000;
+    let mut refuse = |key: &str, path: &str, text: String| {
+        problems.add(journal_key(top, key).pos, path, Fault::Refused { text });
+    };
+    match journal {
+        Journal::File(FileJournal { segment_bytes, .. }) if segment_bytes < SEGMENT_BYTES_MIN => {
+            let text = format!("found {segment_bytes}, expected at least {SEGMENT_BYTES_MIN}; remedy: raise it");
+            refuse("segment_bytes", "journal.file.segment_bytes", text);
+        }
+        Journal::Jetstream(StreamJournal { lease_ms: Some(lease), .. }) if !LEASE_MS.contains(&lease.get()) => {
+            let text = format!(
+                "found {lease}, expected {} to {}, since a pause of the machine ends a shorter one; remedy: 5000 suits most",
+                LEASE_MS.start(),
+                LEASE_MS.end()
+            );
+            refuse("lease_ms", "journal.jetstream.lease_ms", text);
+        }
+        _ => {}
     }
 }
 

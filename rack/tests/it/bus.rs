@@ -16,7 +16,7 @@ fn scenario(dir: &TempDir, bus: &str) -> PathBuf {
 }
 
 /// Whether the tests can have a server; says so where not.
-fn has_server(test: &str) -> bool {
+pub(crate) fn has_server(test: &str) -> bool {
     let named = crate::harness::nats_server();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path = std::env::split_paths(&path).map(|folder| folder.join("nats-server"));

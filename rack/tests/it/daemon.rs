@@ -38,9 +38,12 @@ fn a_scenario_runs_is_seen_and_is_drained() {
     let shown: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let listed: Vec<&str> = SERIES.iter().map(|series| series.name).collect();
     assert_eq!(shown, listed);
-    // Gears that count, endpoints with a peer, a drain and a bus have tests of their own.
-    let elsewhere = ["fluxrig_gear_count_total", "fluxrig_link_up", "fluxrig_drain_waiting"];
-    let is_told_elsewhere = |name: &str| elsewhere.contains(&name) || name.starts_with("fluxrig_bus_");
+    // Gears that count, endpoints with a peer, a drain, a bus and a journal on it have tests of their own.
+    let elsewhere = ["gear_count_total", "link_up", "drain_waiting", "journal_role", "journal_term", "journal_lag"];
+    let is_told_elsewhere = |name: &str| {
+        let name = name.strip_prefix("fluxrig_").unwrap();
+        elsewhere.contains(&name) || name.starts_with("bus_") || name == "journal_lease_seconds"
+    };
     for series in SERIES.iter().filter(|series| !is_told_elsewhere(series.name)) {
         let samples = page.lines().filter(|line| line.split(['{', ' ']).next() == Some(series.name));
         assert!(samples.count() > 0, "{} has no sample", series.name);

@@ -13,5 +13,6 @@ mod kill;
 mod letters;
 mod payments;
 mod sim;
+mod standby;
 mod taps;
 mod terminal;

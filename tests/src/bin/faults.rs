@@ -18,6 +18,7 @@ mod faults {
     pub(crate) mod reset;
     pub(crate) mod soak;
     pub(crate) mod syscall;
+    pub(crate) mod takeover;
 }
 
 use std::process::ExitCode;

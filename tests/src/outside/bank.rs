@@ -20,6 +20,28 @@ const RUDE_AFTER: u64 = 150;
 pub struct Bank {
     address: SocketAddr,
     state: Arc<State>,
+    chance: Mutex<Chance>,
+}
+
+/// An address of the bank that only one client is told: what comes there is that client's.
+#[derive(Debug)]
+pub struct Entrance {
+    address: SocketAddr,
+    heard: Arc<AtomicU64>,
+}
+
+impl Entrance {
+    /// Where it is.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many requests came there.
+    #[must_use]
+    pub fn heard(&self) -> u64 {
+        self.heard.load(Ordering::SeqCst)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -30,6 +52,7 @@ struct State {
     is_mute: AtomicBool,
     broken: AtomicU64,
     nonsense: Mutex<Vec<String>>,
+    entrances: Mutex<Vec<SocketAddr>>,
 }
 
 impl Bank {
@@ -38,12 +61,17 @@ impl Bank {
     /// # Errors
     /// When the system has no port.
     pub fn open(chance: Chance) -> Outcome<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").map_err(tried("the bank"))?;
-        let address = listener.local_addr().map_err(tried("the bank"))?;
-        let state = Arc::new(State::default());
-        let inner = Arc::clone(&state);
-        std::thread::spawn(move || serve(&listener, &inner, chance));
-        Ok(Self { address, state })
+        let (state, chance) = (Arc::new(State::default()), Mutex::new(chance));
+        let Entrance { address, .. } = entrance(&state, &chance)?;
+        Ok(Self { address, state, chance })
+    }
+
+    /// One more address for somebody whose requests are to be told from those of others.
+    ///
+    /// # Errors
+    /// When the system has no port.
+    pub fn entrance(&self) -> Outcome<Entrance> {
+        entrance(&self.state, &self.chance)
     }
 
     /// Where it listens.
@@ -95,22 +123,35 @@ impl Bank {
 impl Drop for Bank {
     fn drop(&mut self) {
         self.state.is_over.store(true, Ordering::Relaxed);
-        // The listener hears of it by one more connection.
-        drop(TcpStream::connect(self.address));
+        // Each listener hears of it by one more connection.
+        for address in &*self.state.entrances.lock().expect("nothing panics while it is held") {
+            drop(TcpStream::connect(address));
+        }
     }
 }
 
-fn serve(listener: &TcpListener, state: &Arc<State>, mut chance: Chance) {
+fn entrance(state: &Arc<State>, chance: &Mutex<Chance>) -> Outcome<Entrance> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(tried("the bank"))?;
+    let address = listener.local_addr().map_err(tried("the bank"))?;
+    state.entrances.lock().expect("nothing panics while it is held").push(address);
+    let heard = Arc::<AtomicU64>::default();
+    let chance = Chance::new(chance.lock().expect("nothing panics while it is held").number());
+    let (inner, inner_heard) = (Arc::clone(state), Arc::clone(&heard));
+    std::thread::spawn(move || serve(&listener, &inner, &inner_heard, chance));
+    Ok(Entrance { address, heard })
+}
+
+fn serve(listener: &TcpListener, state: &Arc<State>, heard: &Arc<AtomicU64>, mut chance: Chance) {
     while let Ok((stream, _)) = listener.accept() {
         if state.is_over.load(Ordering::Relaxed) {
             return;
         }
-        let (state, chance) = (Arc::clone(state), Chance::new(chance.number()));
-        std::thread::spawn(move || talk(Line::new(stream), &state, chance));
+        let (state, heard, chance) = (Arc::clone(state), Arc::clone(heard), Chance::new(chance.number()));
+        std::thread::spawn(move || talk(Line::new(stream), &state, &heard, chance));
     }
 }
 
-fn talk(mut line: Line, state: &State, mut chance: Chance) {
+fn talk(mut line: Line, state: &State, heard: &AtomicU64, mut chance: Chance) {
     let mut patience = chance.below(RUDE_AFTER);
     let mut kept = Vec::new();
     while !state.is_over.load(Ordering::Relaxed) {
@@ -128,6 +169,7 @@ fn talk(mut line: Line, state: &State, mut chance: Chance) {
                 return;
             }
         };
+        heard.fetch_add(1, Ordering::SeqCst);
         *state.seen.lock().expect("nothing panics while it is held").entry(iso::name(&request)).or_default() += 1;
         let Some(answer) = iso::answer(&request, "00") else {
             let error = "a message that is no request".to_owned();

@@ -42,6 +42,8 @@ pub struct Wrap {
     pub before: Vec<String>,
     /// Variables.
     pub variables: Vec<(String, String)>,
+    /// More arguments of `run`.
+    pub arguments: Vec<String>,
 }
 
 impl Wrap {
@@ -50,7 +52,7 @@ impl Wrap {
     pub fn strace(trace: &str, inject: &str, notes: &Path) -> Self {
         let notes = notes.display().to_string();
         let words = ["strace", "-D", "-f", "-qq", "-o", &notes, "-e", trace, "-e", inject];
-        Self { before: words.map(str::to_owned).to_vec(), variables: Vec::new() }
+        Self { before: words.map(str::to_owned).to_vec(), ..Self::default() }
     }
 }
 
@@ -94,6 +96,7 @@ impl RackAt {
         if self.runner.is_none() {
             command.args(["--metrics", "127.0.0.1:0"]);
         }
+        command.args(&wrap.arguments);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         let child = child.map_err(tried("starting the rack"))?;
         place::born(child.id());

@@ -57,11 +57,25 @@ impl Payments {
     /// # Errors
     /// When the system refuses.
     pub fn with(scenario: &str, binary: &Path, data: Option<&Path>, chance: &mut Chance) -> Outcome<Self> {
+        Self::with_journal(SMALL, scenario, binary, data, chance)
+    }
+
+    /// With more sections of a scenario: where its journal is, for instance.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn with_journal(
+        journal: &str,
+        scenario: &str,
+        binary: &Path,
+        data: Option<&Path>,
+        chance: &mut Chance,
+    ) -> Outcome<Self> {
         let place = Place::new()?;
         let bank = Bank::open(Chance::new(chance.number()))?;
         let address = place::address()?;
         let scenario = scenario.replace(TIMEOUTS.0, TIMEOUTS.1);
-        let scenario = place.file("relay.yaml", &format!("{scenario}{SMALL}"))?;
+        let scenario = place.file("relay.yaml", &format!("{scenario}{journal}"))?;
         let data_dir = data.unwrap_or(place.path()).join("payments");
         let variables = [("TERMINALS", address), ("HOST", bank.address())];
         let variables = variables.map(|(name, address)| (name.to_owned(), address.to_string())).to_vec();

@@ -58,6 +58,14 @@ pub enum StreamOpenError {
         /// The stream.
         stream: String,
     },
+    /// A stand-by without the key of the rack whose place it is to take.
+    #[error(
+        "{dir}/rack.key: found none, expected the key of the rack whose place this stand-by takes; remedy: copy `rack.key` from the folder of the holder's journal into this one, readable by its owner only"
+    )]
+    StandbyKeyMissing {
+        /// The directory.
+        dir: String,
+    },
     /// Another key than the one that seals the groups.
     #[error(
         "stream {stream}: found segment {segment:08x} sealed under key {expected}, but rack.key is key {found}; remedy: copy the key file from the data directory of the rack that wrote it"
@@ -106,7 +114,7 @@ pub enum StreamOpenError {
     },
     /// Another process writes it at this moment.
     #[error(
-        "stream {stream}: found another writer with term {term}, expected none; remedy: stop the other rack, or start this one as its stand-by"
+        "stream {stream}: found another writer with term {term}, expected none; remedy: stop the other rack, or start this one as its stand-by (`fluxrig run --standby`)"
     )]
     Held {
         /// The stream.

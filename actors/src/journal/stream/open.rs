@@ -158,6 +158,10 @@ impl Follower {
         options: StreamOptions,
     ) -> Result<Follower, StreamOpenError> {
         let place = Place::take(disk, &options)?;
+        // Also before the holder has written anything: a key of one's own would open nothing of it.
+        if load_key(&*place.disk)?.is_none() {
+            return Err(StreamOpenError::StandbyKeyMissing { dir: place.disk.label() });
+        }
         Follower::new(place, log, options).await
     }
 
@@ -369,6 +373,7 @@ impl Follower {
             durable_epoch: 0,
             wanted_bytes: 0,
             mark,
+            has_left: false,
             lock: None,
         })
     }

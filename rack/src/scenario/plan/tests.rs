@@ -78,7 +78,7 @@ fn told(checked: &Checked) -> String {
 #[test]
 fn a_stream_with_a_limit_is_written_in_parts_of_it() {
     let asked = |max_bytes| {
-        let journal = journal_options(Journal::Jetstream(StreamJournal { max_bytes }), "d");
+        let journal = journal_options(Journal::Jetstream(StreamJournal { max_bytes, ..StreamJournal::default() }), "d");
         (journal.segment_bytes, journal.disk.max_bytes)
     };
     let usual = asked(None);

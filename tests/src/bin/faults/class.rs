@@ -11,7 +11,7 @@ use fluxrig_tests::outside::chance::Chance;
 use fluxrig_tests::outside::session::Session;
 use fluxrig_tests::outside::tally::Tally;
 
-use super::{backlog, clock, damage, eio, full, kill, overload, panic, pause, reset, soak, syscall};
+use super::{backlog, clock, damage, eio, full, kill, overload, panic, pause, reset, soak, syscall, takeover};
 
 /// Why a class ended before its end.
 #[derive(Debug)]
@@ -116,6 +116,13 @@ pub(crate) const CLASSES: &[Class] = &[
         full: 12,
         slice: 4,
         run: clock::run,
+    },
+    Class {
+        name: "takeover",
+        about: "the holder of a journal on JetStream killed, paused beyond its lease or stopped; its stand-by goes on",
+        full: 50,
+        slice: 2,
+        run: takeover::run,
     },
 ];
 

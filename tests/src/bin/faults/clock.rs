@@ -48,6 +48,7 @@ pub(crate) fn run(ask: &Ask, rounds: u64, chance: &mut Chance, report: &mut Repo
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .to_vec(),
+        ..Wrap::default()
     };
     payments(Payments::new(&ask.daemon, None, chance)?, &wrap, &clock, rounds, report)?;
     pipeline(Pipeline::new(&ask.daemon, None, chance)?, &wrap, &clock, rounds, report)
