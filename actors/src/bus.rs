@@ -67,7 +67,6 @@ pub(crate) struct Link {
     pub(crate) context: Context,
     /// Counts connections of this bus.
     pub(crate) number: u64,
-    pub(crate) max_payload: usize,
 }
 
 /// The bus. Dropping it ends the connection.
@@ -215,6 +214,11 @@ impl Bus {
     /// What the server has denied us on this subject, since the connection was made.
     pub(crate) fn denied(&self, subject: &str) -> Option<BusError> {
         self.shared.denials.of(subject)
+    }
+
+    /// Whether the server has denied us to ack.
+    pub(crate) fn denied_ack(&self) -> Option<BusError> {
+        self.shared.denials.below("$JS.ACK.")
     }
 
     /// What the server has denied us of what every reader needs.

@@ -190,7 +190,7 @@ impl Rack {
     async fn journal(&self, bus: &RackBus, name: Option<&Name>, dir: &Path) -> Result<JournalOptions, RackError> {
         let mut journal = journal_options(self.checked.scenario.journal, dir.join(JOURNAL_DIR));
         if let Journal::Jetstream(stream) = self.checked.scenario.journal {
-            let log = bus.journal(stream.max_bytes).await.map_err(RackError::StreamJournal)?;
+            let log = bus.journal(stream).await.map_err(RackError::StreamJournal)?;
             journal = on_stream(stream, journal, log);
         }
         if let Some(name) = name {

@@ -32,7 +32,9 @@ mod universe;
 
 pub use bus::{Bus, ManagedBus, True};
 pub use check::{Checked, check_file, check_text};
-pub use choices::{Backend, Durability, FailedChoice, Journal, LaneChoice, RestartChoice, StateChoice};
+pub use choices::{
+    Backend, Durability, FailedChoice, Journal, LaneChoice, RestartChoice, StateChoice, StreamDurability,
+};
 pub use env::{Lookup, process_env};
 pub use graph::GraphFormat;
 pub use plan::RackChoice;
@@ -88,6 +90,10 @@ pub struct Meta {
 pub struct StreamJournal {
     /// Bytes that the stream may take. Without it only the account's limit holds.
     pub max_bytes: Option<u64>,
+    /// What the servers' ack stands for: `flush`, each write is synced (`sync_interval: always`); `replicated`, the
+    /// `replicas` of the bus, three or more, have it, which survives losing a minority of the servers and not a power cut
+    /// of all. Default `flush`.
+    pub durability: StreamDurability,
     /// How long the rack may take itself for the only one that writes the stream, in milliseconds, 1000 to 3600000. A
     /// stand-by (`fluxrig run --standby`) waits as long for a holder of which it hears nothing; from one that stopped in
     /// order it takes over at once. An idle rack writes a small message each third of it. Default: none, and nobody takes
@@ -235,7 +241,9 @@ pub struct WireEntry {
     /// Messages on it before the doors that feed it close. Default 4096.
     #[serde(default = "capacity")]
     pub capacity: NonZeroUsize,
-    /// What a standard wire survives: `flush`, a power cut; `os`, the end of the process. Default `flush`.
+    /// What a standard wire survives: `flush`, a power cut; `os`, the end of the process; `replicated`, the loss of a
+    /// minority of the servers of the bus, which keep three copies or more. Default `flush`, or `replicated` where the
+    /// journal is.
     #[serde(default)]
     pub durability: Option<Durability>,
     /// Deliveries of one message before it goes to the dead letters. Default 5.
@@ -289,7 +297,7 @@ impl WireEntry {
             lane: match (self.lane, self.durability.unwrap_or_default()) {
                 (LaneChoice::Turbo, _) => Lane::Turbo,
                 (LaneChoice::Standard, Durability::Os) => Lane::Os,
-                (LaneChoice::Standard, Durability::Flush) => Lane::Flush,
+                (LaneChoice::Standard, Durability::Flush | Durability::Replicated) => Lane::Flush,
             },
             capacity: self.capacity.get(),
             redelivery: Redelivery {

@@ -100,7 +100,7 @@ fn the_page_of_metrics_lists_every_series() {
          `fluxrig run --metrics ADDR` serves it as Prometheus text. A name that was released keeps its meaning. What a gear counts\n\
          by itself, as `name` and `label` of `fluxrig_gear_count_total`, is in its manual: `fluxrig gears doc TYPE`. The\n\
          ends of a bus, which have none, count `bus_publishes` (`acked`, `repeated`, `refused`) and `bus_arrivals` (`let in`,\n\
-         `repeats`, `refused`, `never arrived`).\n\n\
+         `repeats`, `refused`, `never arrived`, `unexplained`).\n\n\
          | series | kind | labels | what it says |\n| --- | --- | --- | --- |\n",
     );
     for series in fluxrig_rack::SERIES {

@@ -13,6 +13,8 @@ pub mod nats;
 pub mod payments;
 pub mod pipeline;
 pub mod place;
+pub mod proxy;
+pub mod racks;
 pub mod session;
 pub mod tally;
 pub mod terminals;

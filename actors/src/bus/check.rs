@@ -17,20 +17,22 @@ use super::{ANSWER_WAIT, BusError, BusOptions, VERSION_FLOOR};
 const MONITOR_BYTES_MAX: u64 = 1 << 20;
 
 /// Whether this server may be used at all.
-pub(super) async fn server(client: &Client, context: &Context) -> Result<(), BusError> {
+pub(super) async fn server(client: &Client, context: &Context, domain: Option<&str>) -> Result<(), BusError> {
     let info = client.server_info();
     let server = if info.server_name.is_empty() { info.server_id.clone() } else { info.server_name.clone() };
     if version(&info.version).is_none_or(|found| found < VERSION_FLOOR) {
         return Err(BusError::Version { server, found: info.version });
     }
+    let none = |server| match domain {
+        Some(domain) => BusError::NoDomain { server, domain: domain.to_owned() },
+        None => BusError::NoJetStream { server },
+    };
     let account = match context.query_account().await {
         Ok(account) => account,
         Err(error) => {
             return Err(match error.kind() {
-                AccountErrorKind::JetStreamUnavailable => BusError::NoJetStream { server },
-                AccountErrorKind::JetStream(error) if is_not_enabled(error.error_code()) => {
-                    BusError::NoJetStream { server }
-                }
+                AccountErrorKind::JetStreamUnavailable => none(server),
+                AccountErrorKind::JetStream(error) if is_not_enabled(error.error_code()) => none(server),
                 AccountErrorKind::JetStream(error) => {
                     BusError::Answer { what: "account".into(), answer: error.to_string() }
                 }

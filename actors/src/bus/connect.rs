@@ -179,8 +179,7 @@ fn file_fault(error: &std::io::Error) -> String {
 fn refused(options: &BusOptions, error: &ConnectError) -> BusError {
     let servers = options.servers.join(", ");
     let why = causes(error);
-    let is_tls =
-        error.kind() == ConnectErrorKind::Tls || ["ertificate", "TLS", "tls"].iter().any(|word| why.contains(word));
+    let is_tls = error.kind() == ConnectErrorKind::Tls || is_of_tls(&why);
     match error.kind() {
         ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
             let (way, remedy) = way_in(options);
@@ -191,6 +190,11 @@ fn refused(options: &BusOptions, error: &ConnectError) -> BusError {
     }
 }
 
+/// Whether it tells of certificates or of what is between them: what one side refuses the other hears as an alert.
+fn is_of_tls(why: &str) -> bool {
+    ["ertificate", "TLS", "tls", "fatal alert"].iter().any(|word| why.contains(word))
+}
+
 /// Why there is no connection any more, by what the client says of its tries.
 fn lost(options: &BusOptions, trouble: Option<String>) -> BusError {
     let servers = options.servers.join(", ");
@@ -198,7 +202,7 @@ fn lost(options: &BusOptions, trouble: Option<String>) -> BusError {
     if why.contains("authorization") || why.contains("signing nonce") {
         let (way, remedy) = way_in(options);
         BusError::Credentials { servers, why, way, remedy }
-    } else if why.contains("TLS") {
+    } else if is_of_tls(&why) {
         BusError::Tls { servers, why }
     } else {
         BusError::Unreachable { servers, why }
@@ -257,7 +261,7 @@ async fn serve(shared: &Shared, client: &Client, mut told: watch::Receiver<Told>
         }
         let mut attempt = 0;
         let is_usable = loop {
-            match check::server(client, &context).await {
+            match check::server(client, &context, shared.options.domain.as_deref()).await {
                 Ok(()) => break true,
                 Err(error) => {
                     shared.say(&shared.denials.below("$JS").or(shared.denials.below("_INBOX")).unwrap_or(error))
@@ -279,7 +283,7 @@ async fn serve(shared: &Shared, client: &Client, mut told: watch::Receiver<Told>
         }
         *number += 1;
         let info = client.server_info();
-        let link = Link { context: context.clone(), number: *number, max_payload: info.max_payload };
+        let link = Link { context: context.clone(), number: *number };
         tracing::info!(server = %info.server_name, version = %info.version, rack = %shared.rack, "bus: up");
         shared.link.send_replace(Some(link));
         let max_payload = info.max_payload;

@@ -15,7 +15,8 @@ pub(super) struct Denials(Mutex<VecDeque<(bool, String)>>);
 impl Denials {
     /// Remembers what this error of the server denies, if it denies anything.
     pub(super) fn note(&self, text: &str) {
-        let Some(denied) = parse(text) else { return };
+        let Some((is_publish, subject)) = parse(text) else { return };
+        let denied = (is_publish, permission(subject));
         let mut denials = self.0.lock().expect("nothing panics while it is held");
         if denials.contains(&denied) {
             return;
@@ -47,6 +48,12 @@ impl Denials {
     }
 }
 
+/// What has to be permitted for it: the rest of these subjects is another one each time.
+fn permission(subject: String) -> String {
+    let start = ["$JS.ACK.", "_INBOX."].into_iter().find(|start| subject.starts_with(start));
+    start.map_or(subject, |start| format!("{start}>"))
+}
+
 /// `Permissions Violation for Publish to "a.b"`: whether it was a publish, and the subject.
 fn parse(text: &str) -> Option<(bool, String)> {
     let lower = text.to_ascii_lowercase();
@@ -75,7 +82,10 @@ mod tests {
         denials.note("Stale Connection");
         let text = denials.of("flux.msg.North.pumps.out").unwrap().to_string();
         assert!(text.contains("publish to `flux.msg.North.pumps.out`") && text.contains("remedy"), "{text}");
-        assert!(denials.below("_INBOX.").unwrap().to_string().contains("subscribe to `_INBOX.abc.*`"));
+        assert!(denials.below("_INBOX.").unwrap().to_string().contains("subscribe to `_INBOX.>`"));
+        (0..3).for_each(|idx| denials.note(&format!("Permissions Violation for Publish to \"$JS.ACK.a.b.{idx}\"")));
+        assert!(denials.below("$JS.ACK.").unwrap().to_string().contains("add `$JS.ACK.>` to the user's `publish`"));
+        assert_eq!(denials.0.lock().unwrap().len(), 3);
         assert_eq!(denials.of("flux.msg.north.pumps.out"), None);
         denials.forget();
         assert_eq!(denials.below("_INBOX."), None);

@@ -70,9 +70,19 @@ pub enum BusError {
         /// Its name.
         server: String,
     },
+    /// There may be JetStream, and not under this name.
+    #[error(
+        "bus: found no JetStream of domain `{domain}` behind server `{server}`, expected one for this account; remedy: write the name that stands in the servers' `jetstream {{ domain: … }}`, or leave `domain` out"
+    )]
+    NoDomain {
+        /// Its name.
+        server: String,
+        /// The domain.
+        domain: String,
+    },
     /// The server acks before it syncs.
     #[error(
-        "bus: found `sync_interval` not `always` on the server, expected it for `durability: flush`; remedy: set `sync_interval: always` in its `jetstream` block, or write `durability: os` at the wire"
+        "bus: found `sync_interval` not `always` on the server, expected it for `durability: flush`; remedy: set `sync_interval: always` in its `jetstream` block, or write `durability: os` at the wire, or `replicated` on three servers"
     )]
     LazySync,
     /// Nobody says whether the server syncs.
@@ -145,7 +155,24 @@ pub enum BusError {
     Ended,
 }
 
+/// Fewest copies of a stream that survive losing one server and still tell a stale one apart.
+const REPLICATED_MIN: usize = 3;
+
 impl BusError {
+    /// Refuses a stream that has too few copies for `durability: replicated`.
+    pub(super) fn unless_replicated(name: &str, replicas: usize) -> Result<(), Self> {
+        if replicas >= REPLICATED_MIN {
+            return Ok(());
+        }
+        Err(Self::Drift {
+            what: "stream",
+            name: name.to_owned(),
+            found: format!("`num_replicas` {replicas}"),
+            expected: format!("at least {REPLICATED_MIN} for `durability: replicated`"),
+            remedy: "write `replicas: 3` at the bus, on a cluster of three servers or more",
+        })
+    }
+
     /// Whether an operator has to do something: nothing changes by waiting.
     #[must_use]
     pub fn is_final(&self) -> bool {

@@ -45,6 +45,8 @@ pub(super) struct Order<T> {
     clock: u64,
     /// Messages that the server had acked and that never arrived.
     pub(super) lost: u64,
+    /// Messages that never arrived and may have been published: what a sender did before its last start it cannot say.
+    pub(super) unexplained: u64,
 }
 
 impl<T> Order<T> {
@@ -52,7 +54,7 @@ impl<T> Order<T> {
     pub(super) fn new(floors: impl IntoIterator<Item = (u64, u64)>) -> Self {
         let wire = |floor| Wire { floor, waiting: BTreeMap::new(), used: 0 };
         let wires = floors.into_iter().map(|(incarnation, floor)| (incarnation, wire(floor))).collect();
-        Self { wires, clock: 0, lost: 0 }
+        Self { wires, clock: 0, lost: 0, unexplained: 0 }
     }
 
     /// Forgets what waits: the server gives it again.
@@ -73,13 +75,18 @@ impl<T> Order<T> {
         *evicted = self.make_room(stamp.incarnation);
         let Stamp { incarnation, seq, before, settled } = stamp;
         let clock = self.clock;
+        let is_known = self.wires.contains_key(&incarnation);
         let wire = self.wires.entry(incarnation).or_insert_with(|| {
             // Nothing is known of it. What was settled before we came was not for us; what was not may still arrive.
             let floor = if before < settled { before } else { 0 };
             Wire { floor, waiting: BTreeMap::new(), used: clock }
         });
         wire.used = clock;
-        self.lost += wire.settle(incarnation, settled, before, out);
+        let (lost, hole) = wire.settle(incarnation, settled, before, out);
+        self.lost += lost;
+        if before == 0 && is_known {
+            self.unexplained += hole;
+        }
         let arrival = if seq <= wire.floor {
             Arrival::Repeat
         } else if let Entry::Vacant(place) = wire.waiting.entry(seq) {
@@ -112,8 +119,9 @@ impl<T> Order<T> {
 
 impl<T> Wire<T> {
     /// What is settled stands in the stream before this, or nowhere: whoever waits for it need not any more. Says how many
-    /// gaps there were where `before`, and what waited, say that something had been published.
-    fn settle(&mut self, incarnation: u64, settled: u64, before: u64, out: &mut Vec<Through<T>>) -> u64 {
+    /// gaps there were where `before`, and what waited, say that something had been published, and how many sequences
+    /// there are between what arrived and what is settled.
+    fn settle(&mut self, incarnation: u64, settled: u64, before: u64, out: &mut Vec<Through<T>>) -> (u64, u64) {
         let mut lost = 0;
         while let Some(entry) = self.waiting.first_entry().filter(|entry| *entry.key() < settled) {
             let (seq, (before, item)) = entry.remove_entry();
@@ -122,8 +130,9 @@ impl<T> Wire<T> {
             out.push(Through { incarnation, seq, item });
         }
         lost += u64::from(before > self.floor && before < settled);
-        self.floor = self.floor.max(settled.saturating_sub(1));
-        lost
+        let hole = settled.saturating_sub(1).saturating_sub(self.floor);
+        self.floor += hole;
+        (lost, hole)
     }
 
     fn release(&mut self, incarnation: u64, out: &mut Vec<Through<T>>) {

@@ -247,6 +247,7 @@ struct Receiver<'a> {
     repeats: Tally,
     refused: Tally,
     lost: Tally,
+    unexplained: Tally,
 }
 
 impl<'a> Receiver<'a> {
@@ -276,6 +277,7 @@ impl<'a> Receiver<'a> {
             repeats: tally("repeats"),
             refused: tally("refused"),
             lost: tally("never arrived"),
+            unexplained: tally("unexplained"),
         }
     }
 
@@ -320,12 +322,19 @@ impl<'a> Receiver<'a> {
             }
             if !ready.is_empty() {
                 *attempt = 0;
+                let repeats = self.repeats.get();
                 let mut batch = Batch::new(&client);
                 for message in ready {
                     self.take(io, message, &mut batch);
                 }
                 if !self.let_in(io, batch).await {
                     return Ended::Rig;
+                }
+                // The server says nothing to an ack, and gives again what it was not let ack.
+                if self.repeats.get() > repeats
+                    && let Some(denied) = self.config.bus.denied_ack()
+                {
+                    return Ended::Again(denied.to_string());
                 }
             }
             if let Some(why) = error {
@@ -404,6 +413,15 @@ impl<'a> Receiver<'a> {
                 subject = %self.config.subject,
                 at_least = lost,
                 "bus_in: found messages missing that the server had acked, expected all of them; remedy: see who purged the stream or cut its store, `fluxrig bus status` shows what is there"
+            );
+        }
+        let unexplained = std::mem::take(&mut self.order.unexplained);
+        if unexplained > 0 {
+            self.unexplained.add(unexplained);
+            tracing::error!(
+                subject = %self.config.subject,
+                at_most = unexplained,
+                "bus_in: found messages missing from before the last start of their sender, expected those that are not among its dead letters; remedy: look there, and see who purged the stream or cut its store"
             );
         }
         for Through { incarnation, seq, item } in batch.through.drain(..) {

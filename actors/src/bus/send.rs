@@ -1,5 +1,7 @@
 //! `bus_out`: effects leave as publishes, a bounded window of them at a time, and end when the server has acked them.
 //! What may have been sent before is sent again under the same place on its wire: the receiver tells repeats by it.
+//! A message over the server's limit is a dead letter here, before it is sent: how long it is shows when it is encoded with
+//! its place on this wire, and the limit while there is a connection, so that no door before can know either.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::pin;
@@ -76,27 +78,22 @@ impl BusOut {
         Self { bus, subject, durability: BusDurability::default(), window: WINDOW, readers: Vec::new() }
     }
 
-    /// Everything that has to be there before the first publish.
-    async fn prepare(&self, link: &Link) -> Result<(), BusError> {
+    /// Makes and looks at everything that has to be there before the first publish. How many bytes a message may have in
+    /// the stream, where that is limited.
+    async fn prepare(&self, link: &Link) -> Result<Option<usize>, BusError> {
         if self.durability == BusDurability::Flush {
             self.bus.syncs().await?;
         }
         let rack = self.subject.rack.as_str();
         let info = self.bus.ensure_stream(&link.context, rack).await?;
-        if self.durability == BusDurability::Replicated && info.config.num_replicas < 3 {
-            return Err(BusError::Drift {
-                what: "stream",
-                name: info.config.name,
-                found: format!("`num_replicas` {}", info.config.num_replicas),
-                expected: "at least 3 for `durability: replicated`".into(),
-                remedy: "write `replicas: 3` at the bus, on a cluster of three servers or more",
-            });
+        if self.durability == BusDurability::Replicated {
+            BusError::unless_replicated(&info.config.name, info.config.num_replicas)?;
         }
         let subject = self.subject.to_string();
         for (reader_rack, name) in &self.readers {
             self.bus.ensure_consumer(&link.context, &info.config.name, name, &subject, reader_rack).await?;
         }
-        Ok(())
+        Ok(usize::try_from(info.config.max_message_size).ok().filter(|&bytes| bytes > 0))
     }
 }
 
@@ -114,7 +111,8 @@ impl Endpoint for BusOut {
             sender.effects.set_window(0);
             let link = self.bus.up_or_say(|why| sender.say(&io, why)).await;
             let again = match self.prepare(&link).await {
-                Ok(()) => {
+                Ok(stream_max) => {
+                    sender.stream_max = stream_max;
                     sender.said.clear();
                     io.link_up();
                     match sender.publish_on(&link, &mut attempt).await {
@@ -169,6 +167,8 @@ struct Sender<'a> {
     subject: String,
     stream: String,
     window: usize,
+    /// Bytes that a message may have in the stream.
+    stream_max: Option<usize>,
     /// When something was last acked, or published with nothing under way.
     progress: Instant,
     said: String,
@@ -198,6 +198,7 @@ impl<'a> Sender<'a> {
             subject: config.subject.to_string(),
             stream: stream_name(config.subject.rack.as_str()),
             window,
+            stream_max: None,
             progress: Instant::now(),
             said: String::new(),
             acked: io.tallies().tally("bus_publishes", "acked"),
@@ -272,7 +273,7 @@ impl<'a> Sender<'a> {
             if self.flights.is_empty() {
                 self.progress = Instant::now();
             }
-            if let Some(flight) = self.flight(effect, link.max_payload) {
+            if let Some(flight) = self.flight(effect, link) {
                 let settled = self.flights.iter().find(|other| other.incarnation == flight.incarnation);
                 match settled {
                     Some(_) => self.unsettled.insert(flight.incarnation),
@@ -310,7 +311,7 @@ impl<'a> Sender<'a> {
     }
 
     /// What is published for an effect; `None` when it cannot be, and is a dead letter.
-    fn flight(&mut self, effect: Effect, max_payload: usize) -> Option<Flight> {
+    fn flight(&mut self, effect: Effect, link: &Link) -> Option<Flight> {
         if effect.msg.flags.contains(Flags::PROBE) {
             // It only tests the way, and this is where the rack ends.
             effect.done();
@@ -330,17 +331,36 @@ impl<'a> Sender<'a> {
         let id = format!("{}-{}-{seq}", msg.id, self.config.subject.port);
         let trace = msg.trace.is_set().then(|| msg.trace.to_string());
         let flight = Flight { effect: Some(effect), incarnation, seq, before, id, trace, payload, is_acked: false };
-        let bytes = header_bytes(&self.headers(&flight)) + flight.payload.len();
-        if bytes > max_payload {
+        if let Some(reason) = self.too_large(&flight, link) {
             self.refused.add(1);
-            let reason = format!(
-                "bus: found a message of {bytes} bytes with its headers, expected at most `max_payload` = {max_payload} of the server; remedy: raise `max_payload` on the servers and their leaf nodes, or send less at once"
-            );
             flight.effect.into_iter().for_each(|effect| effect.reject(&reason));
             return None;
         }
         self.last.insert(incarnation, seq);
         Some(flight)
+    }
+
+    /// Why it is over a limit of the server or of the stream, which both count its headers.
+    fn too_large(&self, flight: &Flight, link: &Link) -> Option<String> {
+        let Flight { incarnation, seq, before, .. } = *flight;
+        let mut headers = self.headers(flight);
+        // What is settled is told anew when it is sent again, and is never longer than this.
+        headers.insert(stamp::HEADER, Stamp { incarnation, seq, before, settled: seq }.to_string());
+        let bytes = header_bytes(&headers) + flight.payload.len();
+        // Asked each time: a server whose configuration is read again keeps its connections.
+        let server_max = link.context.client().max_payload();
+        let (limit, remedy) = match self.stream_max.filter(|&max| max < server_max) {
+            Some(max) if bytes > max => {
+                (format!("`max_msg_size` = {max} of stream `{}`", self.stream), "raise it (`nats stream edit`)")
+            }
+            None if bytes > server_max => {
+                (format!("`max_payload` = {server_max} of the server"), "raise it on the servers and their leaf nodes")
+            }
+            _ => return None,
+        };
+        Some(format!(
+            "bus: found a message of {bytes} bytes with its headers, expected at most {limit}; remedy: {remedy}, and replay the dead letter, or send less at once"
+        ))
     }
 
     fn headers(&self, flight: &Flight) -> HeaderMap {
@@ -368,6 +388,12 @@ impl<'a> Sender<'a> {
         self.progress = Instant::now();
         for idx in 0..self.flights.len() {
             if !self.flights[idx].is_acked {
+                // The servers may take less by now. What only tells a place is as short as it can be.
+                if self.flights[idx].effect.is_some()
+                    && let Some(reason) = self.too_large(&self.flights[idx], link)
+                {
+                    self.refuse(idx, &reason);
+                }
                 self.repeated.add(1);
                 if !self.publish(link, inbox, idx).await {
                     return false;
@@ -375,6 +401,16 @@ impl<'a> Sender<'a> {
             }
         }
         true
+    }
+
+    /// Makes a dead letter of what was published before and will never be stored. Those behind it were published as coming
+    /// after it, so that their receiver must be told.
+    fn refuse(&mut self, idx: usize, reason: &str) {
+        self.refused.add(1);
+        let flight = &mut self.flights[idx];
+        flight.effect.take().into_iter().for_each(|effect| effect.reject(reason));
+        flight.payload = Bytes::new();
+        flight.id.push_str("-settled");
     }
 
     async fn publish(&self, link: &Link, inbox: &str, idx: usize) -> bool {
@@ -424,15 +460,11 @@ impl<'a> Sender<'a> {
                 None
             }
             Ok(Answer { error: Some(error), .. }) if error.is_of_message() => {
-                self.refused.add(1);
                 let reason = format!(
                     "bus: found the server refusing the message (`{}`), expected it stored; remedy: raise the limit of stream `{}` that it names",
                     error.description, self.stream
                 );
-                // Those behind it were published as coming after it, so that their receiver must be told.
-                flight.effect.take().into_iter().for_each(|effect| effect.reject(&reason));
-                flight.payload = Bytes::new();
-                flight.id.push_str("-settled");
+                self.refuse(idx, &reason);
                 Some(reason)
             }
             Ok(Answer { error: Some(error), .. }) => Some(

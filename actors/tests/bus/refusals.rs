@@ -57,16 +57,17 @@ async fn no_jetstream_until_there_is() {
     up(&bus).await;
 }
 
-/// A listener that says it is an old server.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_old_server_is_refused() {
+/// A listener that says what server it is, and nothing more.
+async fn said_server(info: &'static str) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("nats://{}", listener.local_addr().unwrap());
     let server = tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             tokio::spawn(async move {
-                let info = r#"{"server_id":"S","server_name":"old","version":"2.12.5","max_payload":1048576,"headers":true,"proto":1,"jetstream":true}"#;
+                let info = format!(
+                    r#"{{"server_id":"S","server_name":"old","max_payload":1048576,"headers":true,"proto":1,{info}}}"#
+                );
                 drop(stream.write_all(format!("INFO {info}\r\n").as_bytes()).await);
                 let mut bytes = [0; 4096];
                 while let Ok(count @ 1..) = stream.read(&mut bytes).await {
@@ -78,8 +79,19 @@ async fn an_old_server_is_refused() {
         }
     });
     let why = refused(&Bus::start(BusOptions::at([url]), "north")).await;
-    assert_eq!(why, "bus: found server `old` of version 2.12.5, expected at least 2.12.6; remedy: update it");
     server.abort();
+    why
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_server_is_refused() {
+    let floor = |found: &str| {
+        format!("bus: found server `old` of version {found}, expected at least 2.12.6; remedy: update it")
+    };
+    assert_eq!(said_server(r#""version":"2.12.5","jetstream":true"#).await, floor("2.12.5"));
+    // Whether it has JetStream is not asked of one that is too old, nor of one that does not say.
+    assert_eq!(said_server(r#""version":"2.9.25""#).await, floor("2.9.25"));
+    assert_eq!(said_server(r#""version":"mine","jetstream":true"#).await, floor("mine"));
 }
 
 /// What others have made of a stream is refused, and used when it is put right.
@@ -133,6 +145,38 @@ async fn drift_is_refused_and_limits_are_mended() {
     assert!(sender.stop(STOP).await);
 }
 
+/// Admits a message with a text of so many bytes.
+async fn admit(io: &Io, number: i64, text_bytes: usize) {
+    let mut msg = io.message();
+    msg.data.insert_key("number", number);
+    msg.data.insert_key("text", "x".repeat(text_bytes));
+    io.door().admit(msg).await.unwrap();
+}
+
+/// How long the only dead letter says that it was, with its headers.
+async fn refused_bytes(sender: &RunningRig, limit: &str) -> usize {
+    let letters = || sender.dead_letters().unwrap();
+    until_true("it is a dead letter", || letters().len() == 1).await;
+    let letter = letters().remove(0);
+    let expected = format!("with its headers, expected at most {limit}; remedy: raise it");
+    assert!(letter.reason.contains(&expected), "{}", letter.reason);
+    let bytes = letter.reason.strip_prefix("bus: found a message of ").and_then(|rest| rest.split(' ').next()).unwrap();
+    sender.purge_letter(letter.seq).unwrap();
+    bytes.parse().unwrap()
+}
+
+/// One byte too many is refused where it would leave, with limit, size and remedy; the wire goes on.
+async fn is_refused_above(sender: &RunningRig, io: &Io, sink: &Sink, max: usize, limit: &str) {
+    admit(io, 1, max).await;
+    let around = refused_bytes(sender, limit).await - max;
+    for (number, bytes) in [(2, max - 1), (3, max), (4, max + 1), (5, max)] {
+        admit(io, number, bytes - around).await;
+    }
+    assert_eq!(refused_bytes(sender, limit).await, max + 1);
+    until_true("the others come", || sink.len() == 3).await;
+    assert_eq!(sink.numbers(), [2, 3, 5]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_over_the_servers_limit_is_a_dead_letter() {
     let Some(server) = Server::start("max_payload: 4096").await else { return };
@@ -140,17 +184,65 @@ async fn a_message_over_the_servers_limit_is_a_dead_letter() {
     let (hand, sink) = (Hand::new(), Sink::default());
     let sender = north.sender(&hand).await;
     let receiver = south.receiver(&sink).await;
+    is_refused_above(&sender, &hand.io().await, &sink, 4096, "`max_payload` = 4096 of the server").await;
+    assert!(receiver.stop(STOP).await && sender.stop(STOP).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_over_the_streams_limit_is_a_dead_letter() {
+    let Some(server) = Server::start("").await else { return };
+    let (north, south) = (Rack::new("north", server.options()), Rack::new("south", server.options()));
+    let (hand, sink) = (Hand::new(), Sink::default());
+    let sender = north.sender(&hand).await;
+    let is_up = || sender.links().iter().any(|link| link.endpoint == "out" && link.is_up);
+    until_true("the stream is made", is_up).await;
+    assert!(sender.stop(STOP).await);
+    let jetstream = async_nats::jetstream::new(server.stranger().await);
+    let edit = async |max_message_size| {
+        let mut config = jetstream.get_stream("FLUX_MSG_north").await.unwrap().cached_info().config.clone();
+        config.max_message_size = max_message_size;
+        jetstream.update_stream(config).await.unwrap();
+    };
+    edit(3000).await;
+    let sender = north.sender(&hand).await;
+    let receiver = south.receiver(&sink).await;
     let io = hand.io().await;
-    push(&io, 0..2).await;
-    let mut large = io.message();
-    large.data.insert_key("number", 2_i64);
-    large.data.insert_key("text", "x".repeat(5000));
-    io.door().admit(large).await.unwrap();
-    push(&io, 3..5).await;
+    is_refused_above(&sender, &io, &sink, 3000, "`max_msg_size` = 3000 of stream `FLUX_MSG_north`").await;
+    // An edit while it is connected is told by the server alone.
+    edit(1000).await;
+    admit(&io, 6, 2000).await;
+    admit(&io, 7, 10).await;
     until_true("the others come", || sink.len() == 4).await;
-    assert_eq!(sink.numbers(), [0, 1, 3, 4]);
+    assert_eq!(sink.numbers(), [2, 3, 5, 7]);
     let letter = sender.dead_letters().unwrap().remove(0);
-    assert!(letter.reason.contains("expected at most `max_payload` = 4096 of the server"), "{}", letter.reason);
+    assert!(letter.reason.contains("remedy: raise the limit of stream `FLUX_MSG_north`"), "{}", letter.reason);
+    assert!(receiver.stop(STOP).await && sender.stop(STOP).await);
+}
+
+/// What was published and not acked, and is too large for the server that comes back, holds up nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_that_was_lowered_makes_dead_letters_of_what_is_under_way() {
+    let Some(mut server) = Server::start("").await else { return };
+    let (north, south) = (Rack::new("north", server.options()), Rack::new("south", server.options()));
+    let (hand, sink) = (Hand::new(), Sink::default());
+    let sender = north.sender(&hand).await;
+    let receiver = south.receiver(&sink).await;
+    let io = hand.io().await;
+    push(&io, 0..1).await;
+    until_true("the first comes", || sink.len() == 1).await;
+    server.pause(true);
+    for (number, bytes) in [(1, 10), (2, 5000), (3, 10), (4, 5000)] {
+        admit(&io, number, bytes).await;
+    }
+    waits(&sender, "out", "publish on `flux.msg.north.pumps.out`: found no answer").await;
+    server.configure("jetstream { store_dir: \"$STORE\" }\nmax_payload: 4096");
+    server.restart();
+    admit(&io, 5, 10).await;
+    until_true("the others come", || sink.len() == 4).await;
+    assert_eq!(sink.numbers(), [0, 1, 3, 5]);
+    let letters = sender.dead_letters().unwrap();
+    assert_eq!(letters.len(), 2);
+    assert!(letters.iter().all(|letter| letter.reason.contains("`max_payload` = 4096 of the server")));
     assert!(receiver.stop(STOP).await && sender.stop(STOP).await);
 }
 
@@ -250,15 +342,16 @@ async fn tls_with_client_certificates() {
     let (ca, issuer) = authority();
     let write = |name: &str, text: String| std::fs::write(dir.join(name), text).unwrap();
     write("ca.pem", ca);
-    for name in ["server", "client"] {
+    let (other_ca, other_issuer) = authority();
+    write("other.pem", other_ca);
+    for name in ["server", "client", "forged"] {
+        let issuer = if name == "forged" { &other_issuer } else { &issuer };
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        write(&format!("{name}.pem"), params.signed_by(&key, &issuer).unwrap().pem());
+        write(&format!("{name}.pem"), params.signed_by(&key, issuer).unwrap().pem());
         write(&format!("{name}.key"), key.serialize_pem());
     }
-    let (stranger, _) = authority();
-    write("other.pem", stranger);
     let tls =
         "tls { cert_file: \"$DIR/server.pem\", key_file: \"$DIR/server.key\", ca_file: \"$DIR/ca.pem\", verify: true }";
     server.configure(&format!("jetstream {{ store_dir: \"$STORE\" }}\n{tls}"));
@@ -271,8 +364,10 @@ async fn tls_with_client_certificates() {
     up(&Bus::start(options("ca.pem", Some("client")), "north")).await;
     let why = refused(&Bus::start(options("other.pem", Some("client")), "north")).await;
     assert!(why.contains("found no encrypted connection") && why.contains("remedy: check `tls.ca`"), "{why}");
-    let why = refused(&Bus::start(options("ca.pem", None), "north")).await;
-    assert!(why.contains("found no encrypted connection"), "{why}");
+    for cert in [None, Some("forged")] {
+        let why = refused(&Bus::start(options("ca.pem", cert), "north")).await;
+        assert!(why.contains("found no encrypted connection") && why.contains("`tls.cert`"), "{cert:?}: {why}");
+    }
     let why = refused(&Bus::start(options("missing.pem", None), "north")).await;
     assert!(why.contains("`tls.ca`: found no such file, expected a PEM file") && !why.contains("missing"), "{why}");
 }

@@ -136,10 +136,20 @@ async fn a_purged_stream_is_noticed() {
 /// The server's store loses its tail while it is down: it is said, and what comes after it goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_tail_is_noticed() {
+    lost_tail(false, "never arrived").await;
+}
+
+/// The sender is started again as well, and knows no more what it had published.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_tail_is_noticed_when_its_sender_was_started_again() {
+    lost_tail(true, "unexplained").await;
+}
+
+async fn lost_tail(is_sender_new: bool, counted: &str) {
     let Some(mut server) = Server::start("").await else { return };
     let (north, south) = (Rack::new("north", server.options()), Rack::new("south", server.options()));
     let (hand, sink) = (Hand::new(), Sink::default());
-    let sender = north.sender(&hand).await;
+    let mut sender = north.sender(&hand).await;
     let receiver = south.receiver(&sink).await;
     push(&hand.io().await, 0..10).await;
     until_true("ten come", || sink.len() == 10).await;
@@ -154,6 +164,10 @@ async fn a_lost_tail_is_noticed() {
     let bytes = std::fs::metadata(&block).unwrap().len();
     std::fs::OpenOptions::new().write(true).open(&block).unwrap().set_len(bytes / 2).unwrap();
     server.restart();
+    if is_sender_new {
+        sender.kill().await;
+        sender = north.sender(&hand).await;
+    }
     push(&hand.io().await, 200..210).await;
     let receiver = south.receiver(&sink).await;
     until("the last comes", || match sink.numbers().last() {
@@ -163,6 +177,6 @@ async fn a_lost_tail_is_noticed() {
     .await;
     let numbers = sink.numbers();
     assert!(numbers.is_sorted() && numbers.len() < 210 && numbers.ends_with(&[200, 201, 202]) | numbers.contains(&200));
-    assert!(arrivals(&receiver, "never arrived") >= 1, "{numbers:?}");
+    assert!(arrivals(&receiver, counted) >= 1, "{numbers:?}");
     assert!(receiver.stop(STOP).await && sender.stop(STOP).await);
 }

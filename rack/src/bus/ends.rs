@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use fluxrig_actors::bus::{Bus, BusDurability, BusIn, BusOut};
-use fluxrig_actors::{Endpoint, GearError, Io, Lane, Ports, Rig};
+use fluxrig_actors::{Endpoint, GearError, Io, Ports, Rig};
 
+use crate::scenario::Durability;
 use crate::scenario::cross::{Ends, InEnd, OutEnd};
 
 /// Ends that are on a bus.
@@ -14,9 +15,10 @@ pub(crate) struct OnBus(pub(crate) Arc<Bus>);
 
 impl Ends for OnBus {
     fn add_out(&self, rig: Rig, end: &OutEnd) -> Rig {
-        let durability = match end.wire.options.lane {
-            Lane::Flush => BusDurability::Flush,
-            Lane::Os | Lane::Turbo => BusDurability::Os,
+        let durability = match end.durability {
+            Durability::Flush => BusDurability::Flush,
+            Durability::Os => BusDurability::Os,
+            Durability::Replicated => BusDurability::Replicated,
         };
         let readers = end.readers.iter().map(|(rack, name)| (rack.to_string(), BusIn::reader_name(rack, name)));
         let out = BusOut::new(Arc::clone(&self.0), end.subject.clone());

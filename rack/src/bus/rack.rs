@@ -12,8 +12,8 @@ use fluxrig_actors::journal::stream::Log;
 use super::ends::OnBus;
 use super::unused::{Expected, Found, FoundConsumer, Unused, unused};
 use super::{BusError, Keeping, NoBus, Server};
-use crate::scenario::Checked;
 use crate::scenario::cross::{Crossing, Ends};
+use crate::scenario::{Checked, StreamDurability, StreamJournal};
 
 /// The bus of a rack. Without one it has no options, and nothing is on it.
 #[derive(Debug)]
@@ -76,9 +76,12 @@ impl RackBus {
     }
 
     /// The servers as what keeps the rack's journal.
-    pub(crate) async fn journal(&self, max_bytes: Option<u64>) -> Result<Arc<dyn Log>, fluxrig_actors::bus::BusError> {
+    pub(crate) async fn journal(&self, stream: StreamJournal) -> Result<Arc<dyn Log>, fluxrig_actors::bus::BusError> {
         let bus = self.bus.as_ref().expect("a scenario without a bus whose journal is there is refused");
-        bus.journal(max_bytes, JOURNAL_WAIT).await
+        match stream.durability {
+            StreamDurability::Flush => bus.journal(stream.max_bytes, JOURNAL_WAIT).await,
+            StreamDurability::Replicated => bus.replicated_journal(stream.max_bytes, JOURNAL_WAIT).await,
+        }
     }
 
     /// The rack's own server.

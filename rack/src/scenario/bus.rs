@@ -146,6 +146,21 @@ impl Bus {
         }
     }
 
+    /// Why nothing on it can have `durability: replicated`, if so.
+    pub(crate) fn replicated_fault(&self) -> Option<String> {
+        match self {
+            Self::Servers(options) if options.replicas < 3 => Some(format!(
+                "found `replicated` with `bus.replicas` {}, expected at least 3; remedy: write `replicas: 3` at the bus, on a cluster of three servers or more, or use `flush`",
+                options.replicas
+            )),
+            Self::Managed(_) => Some(
+                "found `replicated` on the one server that a rack runs, expected three servers or more; remedy: name the `servers` of a cluster at the bus, or use `flush`".to_owned(),
+            ),
+            // A bus that is missing is said elsewhere.
+            Self::Servers(_) | Self::Embedded => None,
+        }
+    }
+
     /// How a rack reaches a bus that it does not run itself.
     #[must_use]
     pub fn elsewhere(&self) -> Option<BusOptions> {

@@ -16,10 +16,10 @@ use super::de::{De, DeError, Session, root};
 use super::env::{Lookup, beside, expand};
 use super::plan::check_plans;
 use super::problem::{Fault, Problem, Problems, ScenarioErrors};
-use super::read::{Item, Sections, rack_names, sections};
+use super::read::{Item, Sections, journal_key, rack_names, sections};
 use super::tree::{BYTES_MAX, Content, Node, Pos, parse};
 use super::universe::Universe;
-use super::{Bus, GearEntry, LaneChoice, ManagedBus, RackEntry, Scenario, WireEntry};
+use super::{Bus, Durability, GearEntry, LaneChoice, ManagedBus, RackEntry, Scenario, WireEntry};
 
 /// A scenario in which nothing is wrong.
 #[derive(Clone, Debug)]
@@ -83,6 +83,7 @@ pub fn check_text(name: &str, text: &str, catalog: &Catalog, lookup: Lookup<'_>)
     check_racks(&sections.racks, &mut problems);
     check_names(&sections, &mut problems);
     check_bus(&top, &sections, &mut problems);
+    check_journal(&top, &mut sections, &mut problems);
     let built = build_all(&sections.gears, catalog, &mut problems);
     let universe = Universe::new(sections.racks.iter().map(|rack| &rack.entry));
     check_deploys(&sections, &universe, &mut problems);
@@ -159,6 +160,19 @@ fn check_bus(top: &Node, sections: &Sections<'_>, problems: &mut Problems) {
     let remedy = remedy.map_or_else(|| format!("add `{{ name: {found} }}` to `racks`"), |name| format!("use `{name}`"));
     let pos = top.get("bus").and_then(|bus| bus.get("rack")).unwrap_or(top).pos;
     problems.add(pos, "bus.rack", Fault::UnknownRack { found: found.to_string(), remedy });
+}
+
+/// A journal that is replicated is so on three servers or more, and what it keeps is no more durable than that.
+fn check_journal(top: &Node, sections: &mut Sections<'_>, problems: &mut Problems) {
+    if !sections.journal.is_replicated() {
+        return;
+    }
+    if let Some(text) = sections.bus.replicated_fault() {
+        problems.add(journal_key(top, "durability").pos, "journal.jetstream.durability", Fault::Refused { text });
+    }
+    for wire in sections.wires.iter_mut().filter(|wire| wire.entry.lane == LaneChoice::Standard) {
+        wire.entry.durability.get_or_insert(Durability::Replicated);
+    }
 }
 
 fn check_names(sections: &Sections<'_>, problems: &mut Problems) {

@@ -63,7 +63,18 @@ choices! {
         Flush = "flush",
         /// The end of the process.
         Os = "os",
-    } later ["replicated"];
+        /// The loss of a minority of the servers of the bus.
+        Replicated = "replicated",
+    } later [];
+
+    /// What the ack of a stream's servers stands for.
+    StreamDurability {
+        /// Each write is synced.
+        #[default]
+        Flush = "flush",
+        /// Three servers or more have it.
+        Replicated = "replicated",
+    } later [];
 
     /// What keeps a standard wire.
     Backend {
@@ -119,6 +130,14 @@ pub enum Journal {
     File(FileJournal),
     /// A stream of the bus, which a stand-by can follow.
     Jetstream(StreamJournal),
+}
+
+impl Journal {
+    /// Whether it is durable by its copies, and not by flushes.
+    #[must_use]
+    pub fn is_replicated(&self) -> bool {
+        matches!(self, Self::Jetstream(StreamJournal { durability: StreamDurability::Replicated, .. }))
+    }
 }
 
 impl Default for Journal {

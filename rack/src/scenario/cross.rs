@@ -12,7 +12,7 @@ use fluxrig_actors::protocol::subject::{MsgSubject, Name};
 use fluxrig_actors::{IN, Lane, OUT, Ports, Rig, WireOptions};
 
 use super::plan::gear_of;
-use super::{Backend, WireEntry};
+use super::{Backend, Durability, WireEntry};
 
 /// An output of this rack that is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(crate) struct OutEnd {
     pub(crate) wire: Local,
     /// Who reads, as rack and endpoint: the bus keeps nothing for readers that it does not know.
     pub(crate) readers: BTreeSet<(Name, String)>,
+    /// What the servers' ack must stand for: the strictest of what its wires ask for.
+    pub(crate) durability: Durability,
 }
 
 /// An output, of another rack or of this one, that this rack takes from the bus.
@@ -104,6 +106,8 @@ pub(crate) fn crossing<'w>(wires: impl Iterator<Item = (usize, &'w WireEntry)>, 
             });
             crossing.outs[idx].readers.extend(readers);
             widen(&mut crossing.outs[idx].wire.options, &wire.options());
+            let durability = &mut crossing.outs[idx].durability;
+            *durability = stricter(*durability, wire.durability.unwrap_or_default());
         }
         // Inside a rack it comes back from there alone.
         let racks = if leaves { vec![at.rack.clone()] } else { (at.racks_of)(from) };
@@ -137,7 +141,17 @@ fn out_end(subject: MsgSubject, wire: &WireEntry, wire_idx: usize) -> OutEnd {
     let options = WireOptions { lane: asked.lane, capacity: asked.capacity, ..WireOptions::default() };
     let from = format!("{}.{}", subject.gear, subject.port);
     let wire = Local { from, to: format!("{name}.{IN}"), options, wire_idx };
-    OutEnd { name, subject, wire, readers: BTreeSet::new() }
+    OutEnd { name, subject, wire, readers: BTreeSet::new(), durability: Durability::Os }
+}
+
+/// That there are three copies is checked with the scenario, so that a flush is what is left to ask the servers for.
+fn stricter(one: Durability, other: Durability) -> Durability {
+    let strictness = |durability: &Durability| match durability {
+        Durability::Os => 0,
+        Durability::Replicated => 1,
+        Durability::Flush => 2,
+    };
+    std::cmp::max_by_key(one, other, strictness)
 }
 
 fn widen(options: &mut WireOptions, asked: &WireOptions) {

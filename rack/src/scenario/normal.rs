@@ -65,8 +65,9 @@ fn journal_node(journal: Journal) -> Node {
             entries.extend(segment_age_max_ms.map(|age| word("segment_age_max_ms", age)));
             ("file", entries)
         }
-        Journal::Jetstream(StreamJournal { max_bytes, lease_ms, accept_lost_tail }) => {
+        Journal::Jetstream(StreamJournal { max_bytes, durability, lease_ms, accept_lost_tail }) => {
             let mut entries: Vec<Entry> = max_bytes.map(|bytes| word("max_bytes", bytes)).into_iter().collect();
+            entries.push(word("durability", durability.word()));
             entries.extend(lease_ms.map(|lease| word("lease_ms", lease)));
             entries.push(word("accept_lost_tail", accept_lost_tail));
             ("jetstream", entries)

@@ -17,7 +17,8 @@ use super::read::{Item, Sections, journal_key};
 use super::tree::{Content, Node, Pos, clipped};
 use super::universe::{Relation, Universe};
 use super::{
-    Backend, Bus, Checked, FileJournal, GearEntry, Journal, LaneChoice, StateChoice, StreamJournal, WireEntry, ms,
+    Backend, Bus, Checked, Durability, FileJournal, GearEntry, Journal, LaneChoice, StateChoice, StreamJournal,
+    WireEntry, ms,
 };
 use crate::bus::NoBus;
 
@@ -286,6 +287,26 @@ impl Places<'_> {
     }
 }
 
+/// What a wire may not promise, given what keeps it.
+fn durability_fault(wire: &Item<'_, WireEntry>, is_on_bus: bool, sections: &Sections<'_>) -> Option<Fault> {
+    let is_replicated = sections.journal.is_replicated();
+    // What it does not say itself is said at the journal.
+    let asked = wire.entry.durability.filter(|_| wire.node.get("durability").is_some())?;
+    let text = match asked {
+        Durability::Replicated if is_on_bus => {
+            return sections.bus.replicated_fault().map(|text| Fault::Refused { text });
+        }
+        Durability::Replicated if !is_replicated => {
+            "found `replicated` on a wire that the rack's journal keeps, which is not replicated, expected `flush` or `os`; remedy: write `journal: { jetstream: { durability: replicated } }`, or `backend: jetstream` at the wire"
+        }
+        Durability::Flush if is_replicated => {
+            "found `flush` with a journal of `durability: replicated`, whose servers need not sync, expected `replicated` or `os`; remedy: leave it out, or write `durability: flush` at the journal"
+        }
+        _ => return None,
+    };
+    Some(Fault::Refused { text: text.to_owned() })
+}
+
 /// Which end of a wire.
 #[derive(Clone, Copy)]
 enum Side {
@@ -341,7 +362,8 @@ impl<'c> Ends<'c> {
         let sides = [(&wire.entry.from, Side::From), (&wire.entry.to, Side::To)];
         let of_ends = sides.into_iter().filter(|_| is_on_bus);
         let of_ends = of_ends.filter_map(|(end, side)| Some((side.key(), self.fault(wire, end, side)?)));
-        fault.into_iter().chain(of_ends).collect()
+        let of_durability = durability_fault(wire, is_on_bus, sections).map(|fault| ("durability", fault));
+        fault.into_iter().chain(of_ends).chain(of_durability).collect()
     }
 
     /// What is wrong with one end, said with the nearest name.

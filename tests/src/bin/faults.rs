@@ -6,6 +6,7 @@ mod faults {
     pub(crate) mod backlog;
     pub(crate) mod class;
     pub(crate) mod clock;
+    pub(crate) mod cluster;
     pub(crate) mod damage;
     pub(crate) mod eio;
     pub(crate) mod full;
@@ -14,10 +15,14 @@ mod faults {
     pub(crate) mod mutants;
     pub(crate) mod overload;
     pub(crate) mod panic;
+    pub(crate) mod partition;
     pub(crate) mod pause;
     pub(crate) mod reset;
+    pub(crate) mod server;
+    pub(crate) mod server_full;
     pub(crate) mod soak;
     pub(crate) mod syscall;
+    pub(crate) mod tail;
     pub(crate) mod takeover;
 }
 
@@ -57,8 +62,8 @@ fn main() -> ExitCode {
 /// One class, with what it came to on a few lines.
 fn run(class: &Class, ask: &Ask) -> bool {
     let rounds = ask.rounds_of(class);
-    if class.name == faults::full::NAME && !ask.is_inside {
-        return faults::full::apart(ask, rounds);
+    if [faults::full::NAME, faults::server_full::NAME].contains(&class.name) && !ask.is_inside {
+        return faults::full::apart(class.name, ask, rounds);
     }
     let mut report = faults::class::Report::default();
     let again = ask.again(class, rounds);

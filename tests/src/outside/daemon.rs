@@ -157,6 +157,16 @@ impl RackAt {
     /// # Errors
     /// When it does not answer.
     pub fn counted(&self, words: &[&str]) -> Outcome<u64> {
+        let page = self.metrics()?;
+        let lines = page.lines().filter(|line| words.iter().all(|word| line.contains(word)));
+        Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
+    }
+
+    /// The page of metrics of a running rack.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn metrics(&self) -> Outcome<String> {
         let top = self.top()?;
         let address = top["metrics"].as_str().ok_or("`top` names no address of metrics")?;
         let mut stream = TcpStream::connect(address).map_err(tried("metrics"))?;
@@ -164,8 +174,7 @@ impl RackAt {
         write!(stream, "GET /metrics HTTP/1.1\r\nhost: rack\r\nconnection: close\r\n\r\n")
             .and_then(|()| stream.read_to_string(&mut page))
             .map_err(tried("metrics"))?;
-        let lines = page.lines().filter(|line| words.iter().all(|word| line.contains(word)));
-        Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
+        Ok(page)
     }
 
     /// How many dead letters of a gear a running rack has.

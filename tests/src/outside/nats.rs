@@ -49,6 +49,8 @@ pub struct Wanted {
     pub is_lazy: bool,
     /// More lines of its configuration: authorization, TLS, limits.
     pub more: String,
+    /// More keys of its `jetstream` block.
+    pub jetstream: String,
     /// Where its store is. Default: in its own folder.
     pub store: Option<PathBuf>,
 }
@@ -82,8 +84,9 @@ impl Server {
         let sync = if wanted.is_lazy { "2m" } else { "always" };
         let config = format!(
             "server_name: {name}\nlisten: \"{address}\"\nhttp: \"{monitor}\"\n\
-             jetstream {{ store_dir: \"{}\", sync_interval: {sync} }}\n{cluster}{}\n",
+             jetstream {{ store_dir: \"{}\", sync_interval: {sync}\n{} }}\n{cluster}{}\n",
             store.display(),
+            wanted.jetstream,
             wanted.more
         );
         place.file("server.conf", &config)?;
@@ -157,6 +160,12 @@ impl Server {
     #[must_use]
     pub fn url(&self) -> String {
         format!("nats://{}", self.address)
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Where its monitor is.

@@ -213,9 +213,16 @@ impl World for Pipeline {
     }
 
     fn settle(&mut self) -> Tally {
+        self.settle_within(SETTLE_MAX)
+    }
+}
+
+impl Pipeline {
+    /// The same, and waits at most so long for what is missing.
+    pub fn settle_within(&mut self, at_most: Duration) -> Tally {
         self.set_quiet(true);
         let mut tally = Tally::default();
-        let end = tokio::time::Instant::now() + SETTLE_MAX;
+        let end = tokio::time::Instant::now() + at_most;
         loop {
             match self.look() {
                 Ok(evidence) => tally = evidence.judge(),

@@ -49,6 +49,19 @@ fn counts_what_never_arrives() {
     assert_eq!(order.lost, 3);
 }
 
+/// A sender that was started again does not know what it published before: what is missing then may have been lost.
+#[test]
+fn counts_what_a_new_start_of_the_sender_leaves_out() {
+    let mut order = Order::new([(WIRE, 9)]);
+    assert_eq!(arrive(&mut order, stamp(10, 0, 10)), (Arrival::Taken, vec![10]));
+    assert_eq!((order.lost, order.unexplained), (0, 0));
+    assert_eq!(arrive(&mut order, stamp(21, 0, 21)), (Arrival::Taken, vec![21]));
+    assert_eq!((order.lost, order.unexplained), (0, 10));
+    // What was settled before we came was not for us.
+    assert_eq!(arrive(&mut order, Stamp { incarnation: WIRE + 1, ..stamp(30, 0, 30) }), (Arrival::Taken, vec![30]));
+    assert_eq!((order.lost, order.unexplained), (0, 10));
+}
+
 /// What the server refused after those behind it were published: the sender says that nobody need wait for it.
 #[test]
 fn is_told_what_is_settled() {

@@ -11,7 +11,10 @@ use fluxrig_tests::outside::chance::Chance;
 use fluxrig_tests::outside::session::Session;
 use fluxrig_tests::outside::tally::Tally;
 
-use super::{backlog, clock, damage, eio, full, kill, overload, panic, pause, reset, soak, syscall, takeover};
+use super::{
+    backlog, clock, cluster, damage, eio, full, kill, overload, panic, partition, pause, reset, server, server_full,
+    soak, syscall, tail, takeover,
+};
 
 /// Why a class ended before its end.
 #[derive(Debug)]
@@ -124,6 +127,41 @@ pub(crate) const CLASSES: &[Class] = &[
         slice: 2,
         run: takeover::run,
     },
+    Class {
+        name: "server",
+        about: "the server of a bus killed or standing still, and racks killed: a wire between two, and a journal on it",
+        full: 160,
+        slice: 4,
+        run: server::run,
+    },
+    Class {
+        name: "partition",
+        about: "what lies between racks and server stands still, or cuts all connections",
+        full: 80,
+        slice: 3,
+        run: partition::run,
+    },
+    Class {
+        name: "cluster",
+        about: "one of three servers killed, in turn, with `durability: replicated`",
+        full: 60,
+        slice: 1,
+        run: cluster::run,
+    },
+    Class {
+        name: "server-full",
+        about: "the file system of the server's store full, on a tmpfs of its own",
+        full: 12,
+        slice: 2,
+        run: server_full::run,
+    },
+    Class {
+        name: "server-tail",
+        about: "the server's store cut back while it is down: named, effects stop, nothing doubled",
+        full: 10,
+        slice: 2,
+        run: tail::run,
+    },
 ];
 
 /// Not among the classes: it takes its time. Its rounds are minutes.
@@ -157,7 +195,7 @@ pub(crate) fn usage() -> String {
          --daemon PATH  the binary `fluxrig`; default: beside this one\n\nclasses, with their faults in full and in a slice:\n"
         .to_owned();
     for Class { name, about, full, slice, .. } in CLASSES.iter().chain([&SOAK]) {
-        text.push_str(&format!("  {name:8} {full:7} {slice:5}  {about}\n"));
+        text.push_str(&format!("  {name:11} {full:7} {slice:5}  {about}\n"));
     }
     text
 }

@@ -27,7 +27,7 @@ const NOTICE_MAX: Duration = Duration::from_secs(30);
 const CALM: Duration = Duration::from_millis(700);
 
 /// Runs the class in a mount namespace of its own, which ends with it.
-pub(crate) fn apart(ask: &Ask, rounds: u64) -> bool {
+pub(crate) fn apart(name: &str, ask: &Ask, rounds: u64) -> bool {
     let namespaces: [&[&str]; 2] = [&["-m"], &["-r", "-m"]];
     let can = |flags: &&&[&str]| {
         let mut command = Command::new("unshare");
@@ -35,12 +35,12 @@ pub(crate) fn apart(ask: &Ask, rounds: u64) -> bool {
         command.status().is_ok_and(|status| status.success())
     };
     let (Some(flags), Ok(own)) = (namespaces.iter().find(can), std::env::current_exe()) else {
-        eprintln!("SKIPPED: faults `{NAME}`: no mount namespace can be had here; remedy: allow `unshare -rm`");
-        println!("== {NAME}: SKIPPED");
+        eprintln!("SKIPPED: faults `{name}`: no mount namespace can be had here; remedy: allow `unshare -rm`");
+        println!("== {name}: SKIPPED");
         return true;
     };
     let mut command = Command::new("unshare");
-    command.args(*flags).arg(own).args([NAME, "--inside", "--daemon"]).arg(&ask.daemon);
+    command.args(*flags).arg(own).args([name, "--inside", "--daemon"]).arg(&ask.daemon);
     command.args(["--seed", &ask.seed.to_string(), "--rounds", &rounds.to_string()]);
     command.status().is_ok_and(|status| status.success())
 }
@@ -49,7 +49,7 @@ pub(crate) fn run(ask: &Ask, rounds: u64, chance: &mut Chance, report: &mut Repo
     report.expect("full");
     report.expect("read-only");
     let place = Place::new()?;
-    let disk = Disk::mount(place.path().join("disk"))?;
+    let disk = Disk::mount(place.path().join("disk"), MIB)?;
     let pipeline = rounds.div_ceil(2);
     world(Pipeline::new(&ask.daemon, Some(&disk.0), chance)?, &disk, pipeline, chance, report)?;
     world(Payments::new(&ask.daemon, Some(&disk.0), chance)?, &disk, rounds - pipeline, chance, report)
@@ -140,14 +140,18 @@ fn read_only<W: World>(session: &mut Session<W>, disk: &Disk, report: &mut Repor
 }
 
 /// A tmpfs, there as long as the value.
-struct Disk(PathBuf);
+pub(crate) struct Disk(PathBuf);
 
 impl Disk {
-    fn mount(at: PathBuf) -> Result<Self, String> {
+    pub(crate) fn mount(at: PathBuf, mib: u64) -> Result<Self, String> {
         std::fs::create_dir_all(&at).map_err(tried("the mount point"))?;
-        mount(&["-t", "tmpfs", "-o", &format!("size={MIB}m"), "tmpfs"], &at)?;
+        mount(&["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"], &at)?;
         place::mounted(&at);
         Ok(Self(at))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 
     fn filler(&self) -> PathBuf {
@@ -155,7 +159,7 @@ impl Disk {
     }
 
     /// Takes all the room that is left.
-    fn fill(&self) -> Result<(), String> {
+    pub(crate) fn fill(&self) -> Result<(), String> {
         let mut file = File::options().create(true).append(true).open(self.filler()).map_err(tried("the filler"))?;
         for bytes in [64 << 10, 4096, 1] {
             let chunk = vec![1; bytes];
@@ -165,7 +169,7 @@ impl Disk {
         Ok(())
     }
 
-    fn free(&self) -> Result<(), String> {
+    pub(crate) fn free(&self) -> Result<(), String> {
         if self.filler().exists() { std::fs::remove_file(self.filler()).map_err(tried("the filler")) } else { Ok(()) }
     }
 
