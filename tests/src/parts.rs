@@ -132,8 +132,9 @@ impl Endpoint for Count {
                 return Ok(());
             }
             let count = batch.len() as u64;
-            Effect::done_all(batch);
+            // Counted first: whoever sees the wires empty finds them all counted.
             self.seen.fetch_add(count, Ordering::Relaxed);
+            Effect::done_all(batch);
         }
     }
 }

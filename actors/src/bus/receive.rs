@@ -6,8 +6,9 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::consumer::{FromConsumer, PullConsumer, pull::Config};
-use async_nats::{Client, Subject, jetstream};
+use async_nats::{Client, HeaderName, Subject, jetstream};
 use bytes::Bytes;
 use fluxrig_protocol::subject::MsgSubject;
 use fluxrig_protocol::{FluxMsg, Limits, Trace, Value};
@@ -56,6 +57,10 @@ const FLOOR: &str = "bus.floor.";
 
 /// Key of a stranger's message that was let in and whose ack is not confirmed, with its place in the stream behind.
 const STRANGER: &str = "bus.stranger.";
+
+const STAMP: HeaderName = HeaderName::from_static(stamp::HEADER);
+const SETTLED: HeaderName = HeaderName::from_static(stamp::SETTLED);
+const TRACE: HeaderName = HeaderName::from_static("traceparent");
 
 /// Lets in what is published on one subject, through its door `out`.
 #[derive(Clone, Debug)]
@@ -236,6 +241,8 @@ struct Receiver<'a> {
     door: Admission,
     limits: Limits,
     order: Order<Item>,
+    /// The wire whose floor was kept last, with its key: runs of one wire are the rule.
+    floor: (u64, SmolStr),
     strangers: Arc<Mutex<Strangers>>,
     last: Option<Receipt>,
     jobs: mpsc::Sender<Job>,
@@ -264,6 +271,7 @@ impl<'a> Receiver<'a> {
             door: io.door(),
             limits: io.limits(),
             order: Order::new(recovered.iter().filter_map(floor)),
+            floor: (0, floor_key(0)),
             strangers: Arc::new(Mutex::new(Strangers {
                 known: strangers.map(|(key, _)| key.clone()).collect(),
                 confirmed: VecDeque::new(),
@@ -375,7 +383,7 @@ impl<'a> Receiver<'a> {
     /// Reads one message and puts what may be let in because of it into the batch.
     fn take(&mut self, io: &Io, message: jetstream::Message, batch: &mut Batch) {
         let reply = message.message.reply.clone();
-        if let Some(text) = header(&message, stamp::SETTLED) {
+        if let Some(text) = header(&message, SETTLED) {
             if let Some((incarnation, settled)) = stamp::settled(text) {
                 self.order.settle(incarnation, settled, &mut batch.through);
                 self.collect(batch);
@@ -383,7 +391,7 @@ impl<'a> Receiver<'a> {
             batch.replies.extend(reply);
             return;
         }
-        let Some(stamp) = header(&message, stamp::HEADER).and_then(|text| text.parse::<Stamp>().ok()) else {
+        let Some(stamp) = header(&message, STAMP).and_then(|text| text.parse::<Stamp>().ok()) else {
             return self.take_stranger(io, &message, batch);
         };
         let body = self.decode(&message.payload);
@@ -428,7 +436,10 @@ impl<'a> Receiver<'a> {
             let Item { body, reply } = item;
             batch.replies.extend(reply);
             let seq = i64::try_from(seq).unwrap_or(i64::MAX);
-            let keep = Keep::default().put(floor_key(incarnation), seq);
+            if self.floor.0 != incarnation {
+                self.floor = (incarnation, floor_key(incarnation));
+            }
+            let keep = Keep::default().put(self.floor.1.clone(), seq);
             batch.ready.push_back((body, keep));
         }
     }
@@ -469,15 +480,15 @@ impl<'a> Receiver<'a> {
 
     /// What a stranger published, as a message of ours.
     fn stranger(&self, io: &Io, message: &jetstream::Message) -> Result<FluxMsg, String> {
-        if header(message, stamp::HEADER).is_some() {
+        if header(message, STAMP).is_some() {
             return Err(BAD_STAMP.to_owned());
         }
         let mut msg = io.message();
         msg.data = foreign::read(&message.payload, &self.limits)?;
-        if let Some(trace) = header(message, "traceparent").and_then(|trace| trace.parse::<Trace>().ok()) {
+        if let Some(trace) = header(message, TRACE).and_then(|trace| trace.parse::<Trace>().ok()) {
             msg.set_trace(trace);
         }
-        if let Some(id) = header(message, "Nats-Msg-Id") {
+        if let Some(id) = header(message, NATS_MESSAGE_ID) {
             msg.set_meta("nats.msg_id", id);
         }
         msg.check(&self.limits).map_err(|error| format!("bus: {error}"))?;
@@ -572,7 +583,7 @@ impl Batch {
     }
 }
 
-fn header<'m>(message: &'m jetstream::Message, name: &str) -> Option<&'m str> {
+fn header(message: &jetstream::Message, name: HeaderName) -> Option<&str> {
     message.headers.as_ref()?.get(name).map(|value| value.as_str())
 }
 

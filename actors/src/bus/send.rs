@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::header::{HeaderMap, NATS_EXPECTED_STREAM, NATS_MESSAGE_ID};
-use async_nats::{Message, StatusCode, Subscriber, jetstream::ErrorCode};
+use async_nats::header::{HeaderMap, HeaderName, NATS_EXPECTED_STREAM, NATS_MESSAGE_ID};
+use async_nats::{Client, Message, StatusCode, Subject, Subscriber, jetstream::ErrorCode};
 use bytes::Bytes;
 use fluxrig_protocol::subject::MsgSubject;
 use fluxrig_protocol::{Flags, FluxMsg, Limits};
@@ -41,6 +41,10 @@ const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
 /// Longest wait before what failed is tried again.
 const AGAIN_MAX: Duration = Duration::from_secs(5);
+
+const STAMP: HeaderName = HeaderName::from_static(stamp::HEADER);
+const SETTLED: HeaderName = HeaderName::from_static(stamp::SETTLED);
+const TRACE: HeaderName = HeaderName::from_static("traceparent");
 
 /// What an ack of the servers stands for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -154,6 +158,13 @@ struct Flight {
     is_acked: bool,
 }
 
+/// One connection, while it is published on.
+struct Way {
+    client: Client,
+    /// Where acks come to, with the number of their flight behind.
+    inbox: String,
+}
+
 struct Sender<'a> {
     config: &'a BusOut,
     effects: Effects,
@@ -164,7 +175,7 @@ struct Sender<'a> {
     last: HashMap<u64, u64>,
     /// Wires whose last message did not say that everything before it is settled.
     unsettled: HashSet<u64>,
-    subject: String,
+    subject: Subject,
     stream: String,
     window: usize,
     /// Bytes that a message may have in the stream.
@@ -195,7 +206,7 @@ impl<'a> Sender<'a> {
             first: 0,
             last: HashMap::new(),
             unsettled: HashSet::new(),
-            subject: config.subject.to_string(),
+            subject: config.subject.to_string().into(),
             stream: stream_name(config.subject.rack.as_str()),
             window,
             stream_max: None,
@@ -228,10 +239,10 @@ impl<'a> Sender<'a> {
 
     async fn publish_on(&mut self, link: &Link, attempt: &mut u32) -> Ended {
         let client = link.context.client();
-        let inbox = client.new_inbox();
+        let way = Way { inbox: client.new_inbox(), client };
         let mut lost = pin!(self.config.bus.lost(link.number));
-        let Ok(mut acks) = client.subscribe(format!("{inbox}.*")).await else { return Ended::Lost };
-        if !self.publish_all(link, &inbox).await {
+        let Ok(mut acks) = way.client.subscribe(format!("{}.*", way.inbox)).await else { return Ended::Lost };
+        if !self.publish_all(&way).await {
             return Ended::Lost;
         }
         loop {
@@ -250,10 +261,10 @@ impl<'a> Sender<'a> {
                     if effects.is_empty() {
                         return Ended::Rig;
                     }
-                    self.publish_effects(link, &inbox, effects).await
+                    self.publish_effects(&way, effects).await
                 }
                 () = sleep_until(is_silent_from), if is_idle && !self.unsettled.is_empty() => {
-                    self.tell_settled(link, &inbox).await
+                    self.tell_settled(&way).await
                 }
                 () = sleep_until(is_silent_from), if !is_idle => {
                     let denied = self.config.bus.denied(&self.subject);
@@ -268,19 +279,19 @@ impl<'a> Sender<'a> {
     }
 
     /// False when the connection is gone.
-    async fn publish_effects(&mut self, link: &Link, inbox: &str, effects: Vec<Effect>) -> bool {
+    async fn publish_effects(&mut self, way: &Way, effects: Vec<Effect>) -> bool {
         for effect in effects {
             if self.flights.is_empty() {
                 self.progress = Instant::now();
             }
-            if let Some(flight) = self.flight(effect, link) {
+            if let Some((flight, headers)) = self.flight(effect, way) {
                 let settled = self.flights.iter().find(|other| other.incarnation == flight.incarnation);
                 match settled {
                     Some(_) => self.unsettled.insert(flight.incarnation),
                     None => self.unsettled.remove(&flight.incarnation),
                 };
                 self.flights.push_back(flight);
-                if !self.publish(link, inbox, self.flights.len() - 1).await {
+                if !self.send(way, self.flights.len() - 1, headers).await {
                     return false;
                 }
             }
@@ -289,7 +300,7 @@ impl<'a> Sender<'a> {
     }
 
     /// Says that everything published so far is settled. False when the connection is gone.
-    async fn tell_settled(&mut self, link: &Link, inbox: &str) -> bool {
+    async fn tell_settled(&mut self, way: &Way) -> bool {
         self.progress = Instant::now();
         for incarnation in std::mem::take(&mut self.unsettled) {
             let seq = self.last.get(&incarnation).copied().unwrap_or(0);
@@ -303,15 +314,15 @@ impl<'a> Sender<'a> {
                 payload: Bytes::new(),
                 is_acked: false,
             });
-            if !self.publish(link, inbox, self.flights.len() - 1).await {
+            if !self.publish(way, self.flights.len() - 1).await {
                 return false;
             }
         }
         true
     }
 
-    /// What is published for an effect; `None` when it cannot be, and is a dead letter.
-    fn flight(&mut self, effect: Effect, link: &Link) -> Option<Flight> {
+    /// What is published for an effect, with its headers; `None` when it cannot be, and is a dead letter.
+    fn flight(&mut self, effect: Effect, way: &Way) -> Option<(Flight, HeaderMap)> {
         if effect.msg.flags.contains(Flags::PROBE) {
             // It only tests the way, and this is where the rack ends.
             effect.done();
@@ -331,24 +342,25 @@ impl<'a> Sender<'a> {
         let id = format!("{}-{}-{seq}", msg.id, self.config.subject.port);
         let trace = msg.trace.is_set().then(|| msg.trace.to_string());
         let flight = Flight { effect: Some(effect), incarnation, seq, before, id, trace, payload, is_acked: false };
-        if let Some(reason) = self.too_large(&flight, link) {
+        let headers = self.headers(&flight);
+        if let Some(reason) = self.too_large(&flight, &headers, way) {
             self.refused.add(1);
             flight.effect.into_iter().for_each(|effect| effect.reject(&reason));
             return None;
         }
         self.last.insert(incarnation, seq);
-        Some(flight)
+        Some((flight, headers))
     }
 
     /// Why it is over a limit of the server or of the stream, which both count its headers.
-    fn too_large(&self, flight: &Flight, link: &Link) -> Option<String> {
-        let Flight { incarnation, seq, before, .. } = *flight;
-        let mut headers = self.headers(flight);
-        // What is settled is told anew when it is sent again, and is never longer than this.
-        headers.insert(stamp::HEADER, Stamp { incarnation, seq, before, settled: seq }.to_string());
-        let bytes = header_bytes(&headers) + flight.payload.len();
+    fn too_large(&self, flight: &Flight, headers: &HeaderMap, way: &Way) -> Option<String> {
         // Asked each time: a server whose configuration is read again keeps its connections.
-        let server_max = link.context.client().max_payload();
+        let server_max = way.client.max_payload();
+        let Flight { incarnation, seq, before, .. } = *flight;
+        // What is settled is told anew when it is sent again, and is never longer than this.
+        let longest = Stamp { incarnation, seq, before, settled: seq }.to_string();
+        let stamp = headers.get(stamp::HEADER).map_or(0, |stamp| stamp.as_str().len());
+        let bytes = header_bytes(headers) + longest.len().saturating_sub(stamp) + flight.payload.len();
         let (limit, remedy) = match self.stream_max.filter(|&max| max < server_max) {
             Some(max) if bytes > max => {
                 (format!("`max_msg_size` = {max} of stream `{}`", self.stream), "raise it (`nats stream edit`)")
@@ -371,31 +383,31 @@ impl<'a> Sender<'a> {
         match flight.effect {
             Some(_) => {
                 let stamp = Stamp { incarnation, seq, before, settled: settled.map_or(seq, |first| first.min(seq)) };
-                headers.insert(stamp::HEADER, stamp.to_string());
+                headers.insert(STAMP, stamp.to_string());
             }
-            None => headers.insert(stamp::SETTLED, format!("{incarnation:016x} {}", settled.unwrap_or(seq + 1))),
+            None => headers.insert(SETTLED, format!("{incarnation:016x} {}", settled.unwrap_or(seq + 1))),
         }
         headers.insert(NATS_MESSAGE_ID, flight.id.as_str());
         headers.insert(NATS_EXPECTED_STREAM, self.stream.as_str());
         if let Some(trace) = &flight.trace {
-            headers.insert("traceparent", trace.as_str());
+            headers.insert(TRACE, trace.as_str());
         }
         headers
     }
 
     /// Publishes again everything that was not acked, in order. False when the connection is gone.
-    async fn publish_all(&mut self, link: &Link, inbox: &str) -> bool {
+    async fn publish_all(&mut self, way: &Way) -> bool {
         self.progress = Instant::now();
         for idx in 0..self.flights.len() {
             if !self.flights[idx].is_acked {
                 // The servers may take less by now. What only tells a place is as short as it can be.
                 if self.flights[idx].effect.is_some()
-                    && let Some(reason) = self.too_large(&self.flights[idx], link)
+                    && let Some(reason) = self.too_large(&self.flights[idx], &self.headers(&self.flights[idx]), way)
                 {
                     self.refuse(idx, &reason);
                 }
                 self.repeated.add(1);
-                if !self.publish(link, inbox, idx).await {
+                if !self.publish(way, idx).await {
                     return false;
                 }
             }
@@ -413,11 +425,14 @@ impl<'a> Sender<'a> {
         flight.id.push_str("-settled");
     }
 
-    async fn publish(&self, link: &Link, inbox: &str, idx: usize) -> bool {
-        let flight = &self.flights[idx];
-        let reply = format!("{inbox}.{}", self.first + idx as u64);
-        let (subject, headers, payload) = (self.subject.clone(), self.headers(flight), flight.payload.clone());
-        link.context.client().publish_with_reply_and_headers(subject, reply, headers, payload).await.is_ok()
+    async fn publish(&self, way: &Way, idx: usize) -> bool {
+        self.send(way, idx, self.headers(&self.flights[idx])).await
+    }
+
+    async fn send(&self, way: &Way, idx: usize, headers: HeaderMap) -> bool {
+        let reply = format!("{}.{}", way.inbox, self.first + idx as u64);
+        let (subject, payload) = (self.subject.clone(), self.flights[idx].payload.clone());
+        way.client.publish_with_reply_and_headers(subject, reply, headers, payload).await.is_ok()
     }
 
     /// Takes an ack and all that are there with it, and ends what they complete. Says what is in the way, if anything.

@@ -19,8 +19,10 @@ mod bench {
     pub(crate) mod restart;
     pub(crate) mod row;
     pub(crate) mod standard;
+    pub(crate) mod stream;
     pub(crate) mod switch;
     pub(crate) mod turbo;
+    pub(crate) mod wires;
 }
 
 use bench::row::Rows;
@@ -67,6 +69,9 @@ fn main() {
     bench::binary::itself(&mut rows);
     bench::backlog::resume(&mut rows);
     bench::nats::beside(&mut rows);
+    bench::stream::beside(&mut rows);
+    bench::wires::beside(&mut rows);
+    bench::switch::on_stream(&mut rows);
     let jpos = has_peers.then(|| bench::jpos::Jpos::measure(&mut rows)).flatten();
     bench::switch::end_to_end(&mut rows, jpos.as_ref());
 }

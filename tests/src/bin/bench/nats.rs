@@ -21,8 +21,10 @@ use super::row::{Bar, Rows, Scratch, median, micros};
 const PAYLOAD_BYTES: usize = 512;
 /// Publishes without an ack at a time, and messages of one pull.
 const WINDOW: usize = 1024;
+/// A window of flushed messages takes its time on a busy machine.
+const ACK_MAX: Duration = Duration::from_secs(60);
 
-fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime starts")
 }
 
@@ -35,13 +37,14 @@ pub(crate) fn server(program: &Path, is_lazy: bool) -> Server {
 /// A connection to it.
 pub(crate) async fn context(server: &Server) -> jetstream::Context {
     let client = async_nats::connect(server.url()).await.expect("the server takes a connection");
-    jetstream::context::ContextBuilder::new().max_ack_inflight(2 * WINDOW).backpressure_on_inflight(true).build(client)
+    let builder = jetstream::context::ContextBuilder::new().ack_timeout(ACK_MAX);
+    builder.max_ack_inflight(2 * WINDOW).backpressure_on_inflight(true).build(client)
 }
 
-type Consumer = consumer::Consumer<pull::Config>;
+pub(crate) type Consumer = consumer::Consumer<pull::Config>;
 
 /// A stream on files with one durable consumer that acks each message.
-async fn stream(context: &jetstream::Context, name: &str) -> Consumer {
+pub(crate) async fn stream(context: &jetstream::Context, name: &str) -> Consumer {
     let config = stream::Config { name: name.into(), subjects: vec![name.into()], ..stream::Config::default() };
     let stream = context.create_stream(config).await.expect("the server makes a stream");
     let config = pull::Config {
@@ -94,14 +97,21 @@ fn hop(rows: &mut Rows, program: &Path) {
     rows.add("jetstream.hop", what, theirs / ours, "×", Bar::AtLeast(20.0), &note);
 }
 
-async fn acked(context: &jetstream::Context, subject: &'static str, payload: &bytes::Bytes) {
+pub(crate) async fn acked(context: &jetstream::Context, subject: &'static str, payload: &bytes::Bytes) {
     let ack = context.publish(subject, payload.clone()).await.expect("it is sent");
     ack.await.expect("it is acked");
 }
 
 /// Notes when it handles a message.
 #[derive(Clone, Debug, Default)]
-struct Note(Arc<Mutex<Vec<Instant>>>);
+pub(crate) struct Note(Arc<Mutex<Vec<Instant>>>);
+
+impl Note {
+    /// When it handled each.
+    pub(crate) fn times(&self) -> Vec<Instant> {
+        self.0.lock().expect("nothing panics while it is held").clone()
+    }
+}
 
 impl Gear for Note {
     const TYPE: &'static str = "note";
@@ -120,7 +130,7 @@ fn hop_of_ours(count: usize) -> f64 {
     let scratch = Scratch::new("hop");
     let (first, last, watch, source) =
         (Note::default(), Note::default(), Stopwatch::default(), Asked::new(Size::Usual));
-    let (seen_first, seen_last) = (first.0.clone(), last.0.clone());
+    let (seen_first, seen_last) = (first.clone(), last.clone());
     runtime().block_on(async {
         let mut rig = Rig::new("hops")
             .journal(scratch.0.join("journal"))
@@ -146,8 +156,7 @@ fn hop_of_ours(count: usize) -> f64 {
         rig.finished().await;
         rig.stop(Duration::from_secs(5)).await;
     });
-    let times = |noted: &Mutex<Vec<Instant>>| noted.lock().expect("nothing panics while it is held").clone();
-    let hops = times(&seen_first).into_iter().zip(times(&seen_last));
+    let hops = seen_first.times().into_iter().zip(seen_last.times());
     median(hops.map(|(from, to)| micros(to - from) / HOPS as f64).collect())
 }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::row::{Bar, Rows, Scratch, median, micros, runtime};
 
 /// Bytes that the journal writes for one message of the usual size: what the bare write writes, too.
-const GROUP_BYTES: usize = 1024;
+pub(crate) const GROUP_BYTES: usize = 1024;
 
 /// One message at a time: from admission to the effect, everything flushed, against one bare flush.
 pub(crate) fn latency(rows: &mut Rows) {
@@ -66,6 +66,12 @@ impl Bare {
         file.write_all_at(&vec![0; 8 << 20], 0).expect("there is room");
         file.sync_all().expect("the disk flushes");
         Self(file)
+    }
+
+    /// Writes so many bytes at position `idx`, and flushes them.
+    pub(crate) fn flush_of(&self, idx: u64, bytes: usize) {
+        self.0.write_all_at(&vec![7; bytes], idx % 4096 * GROUP_BYTES as u64).expect("there is room");
+        self.0.sync_data().expect("the disk flushes");
     }
 
     /// Microseconds of one, at position `idx`.

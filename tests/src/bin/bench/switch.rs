@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use fluxrig_tests::outside::nats::program;
 use tokio::time::Instant;
 
 use super::daemon::{self, Relay, free_address};
 use super::isoload::{Isoload, Load, until_approved};
 use super::jpos::Jpos;
+use super::nats;
 use super::relay;
 use super::row::{Bar, Rows, Scratch, median, pause};
 use super::standard::Bare;
@@ -266,6 +268,49 @@ fn measure(isoload: &Isoload, relay: &Relay, level: Level) -> Option<Run> {
     let row = level.row(relay.lane);
     eprintln!("DOES NOT COUNT: {row}: {load:?}, and the host answered {answered}, expected {}", load.sent + 1);
     None
+}
+
+/// The switch with its journal on a server that flushes each write, on the same cores, against its journal in a file.
+pub(crate) fn on_stream(rows: &mut Rows) {
+    const ROW: &str = "jetstream.switch.16x16";
+    if !rows.wants(ROW) {
+        return;
+    }
+    let Some(server) = program(&format!("the row `{ROW}`")) else { return };
+    let (Some(scenario), Some(program), Some(isoload)) = (relay::scenario(), daemon::program(), Isoload::build())
+    else {
+        return;
+    };
+    let level = Level::Closed(16, 16);
+    let (terminals, host) = (free_address(), free_address());
+    let file = Relay { program, scenario, lane: "standard", terminals, host };
+    let (mut on_file, mut on_stream) = (Vec::new(), Vec::new());
+    let rate = |run: Run| run.load.per_second / 1e3;
+    for _ in 0..ROUNDS {
+        let of_file = measure(&isoload, &file, level);
+        let (server, scratch) = (nats::server(&server, false), Scratch::new("scenario"));
+        let scenario = scratch.0.join("relay.yaml");
+        let text = std::fs::read_to_string(&file.scenario).expect("it was found");
+        let bus = format!(
+            "\nbus: {{ servers: [\"{}\"], monitor_url: \"{}\" }}\njournal: jetstream\n",
+            server.url(),
+            server.monitor_url()
+        );
+        std::fs::write(&scenario, text + &bus).expect("the temporary folder is writable");
+        let of_stream = measure(&isoload, &Relay { scenario, ..file.clone() }, level);
+        if let (Some(of_file), Some(of_stream)) = (of_file, of_stream) {
+            on_file.push(rate(of_file));
+            on_stream.push(rate(of_stream));
+        }
+    }
+    let counted = format!("{} of {ROUNDS} rounds of {RUN_S} s each count", on_file.len());
+    let ratio = median(on_stream.iter().zip(&on_file).map(|(stream, file)| stream / file).collect());
+    let (file, stream) = (median(on_file), median(on_stream));
+    let note = format!(
+        "{counted}, medians; {stream:.1} k/s with `journal: jetstream` and nats-server with `sync_interval: always` on the same two cores, {file:.1} k/s with the journal in a file"
+    );
+    let what = "switch, journal on JetStream against its journal in a file, 16x16";
+    rows.add(ROW, what, ratio * 100.0, "%", Bar::AtLeast(50.0), &note);
 }
 
 /// From `kill -9` under load to the first approved answer of the next process.
