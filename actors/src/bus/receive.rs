@@ -6,12 +6,11 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::consumer::{FromConsumer, PullConsumer, pull::Config};
 use async_nats::{Client, HeaderName, Subject, jetstream};
 use bytes::Bytes;
 use fluxrig_protocol::subject::MsgSubject;
-use fluxrig_protocol::{FluxMsg, Limits, Trace, Value};
+use fluxrig_protocol::{FluxMsg, Limits, Value};
 use futures_util::FutureExt;
 use smol_str::{SmolStr, format_smolstr};
 use tokio::sync::{mpsc, watch};
@@ -20,7 +19,7 @@ use super::check::backoff;
 use super::order::{Arrival, Order, Through};
 use super::stamp::{self, Stamp};
 use super::streams::consumer_info;
-use super::{Bus, BusError, Link, foreign};
+use super::{Bus, BusError, Link};
 use crate::endpoint::{Admission, Endpoint, Io, Keep, Receipt, Refused};
 use crate::gear::GearError;
 use crate::port::Ports;
@@ -29,10 +28,12 @@ use crate::tally::Tally;
 mod acks;
 mod pull;
 mod settling;
+mod stranger;
 
 use acks::{Job, Strangers, ack_all};
 use pull::Pull;
 use settling::Settling;
+use stranger::STRANGER;
 
 /// Messages asked for at once, and let in at once.
 const BATCH: usize = 256;
@@ -55,12 +56,8 @@ const UNACKED_BATCHES: usize = 64;
 /// Key of a wire's floor, with its incarnation behind.
 const FLOOR: &str = "bus.floor.";
 
-/// Key of a stranger's message that was let in and whose ack is not confirmed, with its place in the stream behind.
-const STRANGER: &str = "bus.stranger.";
-
 const STAMP: HeaderName = HeaderName::from_static(stamp::HEADER);
 const SETTLED: HeaderName = HeaderName::from_static(stamp::SETTLED);
-const TRACE: HeaderName = HeaderName::from_static("traceparent");
 
 /// Lets in what is published on one subject, through its door `out`.
 #[derive(Clone, Debug)]
@@ -375,11 +372,6 @@ impl<'a> Receiver<'a> {
         self.door.keep(keep);
     }
 
-    /// Remembers a stranger's message. False when it was remembered before.
-    fn is_new(&self, key: &SmolStr) -> bool {
-        self.strangers.lock().expect("nothing panics while it is held").known.insert(key.clone())
-    }
-
     /// Reads one message and puts what may be let in because of it into the batch.
     fn take(&mut self, io: &Io, message: jetstream::Message, batch: &mut Batch) {
         let reply = message.message.reply.clone();
@@ -456,43 +448,6 @@ impl<'a> Receiver<'a> {
             }
             Err(error) => refused(format!("bus: {error}")),
         }
-    }
-
-    fn take_stranger(&mut self, io: &Io, message: &jetstream::Message, batch: &mut Batch) {
-        let key = stranger_key(message);
-        let reply = message.message.reply.clone();
-        match self.stranger(io, message) {
-            _ if !self.is_new(&key) => {
-                self.repeats.add(1);
-                batch.strangers.extend(reply.map(|reply| (key, reply, ACK)));
-            }
-            Ok(msg) => {
-                batch.ready.push_back((Ok(msg), Keep::default().put(key.clone(), true)));
-                batch.strangers.extend(reply.map(|reply| (key, reply, ACK)));
-            }
-            Err(reason) => {
-                let body = Err((message.payload.clone(), reason));
-                batch.ready.push_back((body, Keep::default().put(key.clone(), true)));
-                batch.strangers.extend(reply.map(|reply| (key, reply, TERM)));
-            }
-        }
-    }
-
-    /// What a stranger published, as a message of ours.
-    fn stranger(&self, io: &Io, message: &jetstream::Message) -> Result<FluxMsg, String> {
-        if header(message, STAMP).is_some() {
-            return Err(BAD_STAMP.to_owned());
-        }
-        let mut msg = io.message();
-        msg.data = foreign::read(&message.payload, &self.limits)?;
-        if let Some(trace) = header(message, TRACE).and_then(|trace| trace.parse::<Trace>().ok()) {
-            msg.set_trace(trace);
-        }
-        if let Some(id) = header(message, NATS_MESSAGE_ID) {
-            msg.set_meta("nats.msg_id", id);
-        }
-        msg.check(&self.limits).map_err(|error| format!("bus: {error}"))?;
-        Ok(msg)
     }
 
     /// Lets in what is ready, in order, and has it acked when that is durable. False when the rig takes nothing any more.
@@ -594,13 +549,4 @@ const TERM: &[u8] = b"+TERM";
 
 fn floor_key(incarnation: u64) -> SmolStr {
     format_smolstr!("{FLOOR}{incarnation:016x}")
-}
-
-/// Its place in the stream, and when it came there: a stream that was cut or made anew gives the same places again.
-fn stranger_key(message: &jetstream::Message) -> SmolStr {
-    match message.info() {
-        Ok(info) => format_smolstr!("{STRANGER}{}.{:x}", info.stream_sequence, info.published.unix_timestamp_nanos()),
-        // Never so: what comes from a consumer says its place.
-        Err(_) => STRANGER.into(),
-    }
 }
