@@ -155,7 +155,8 @@ async fn lost_tail(is_sender_new: bool, counted: &str) {
     until_true("ten come", || sink.len() == 10).await;
     assert!(receiver.stop(STOP).await);
     push(&hand.io().await, 10..200).await;
-    assert!(sender.idle().await);
+    // What it does not durably know to be acked it would publish once more.
+    assert!(sender.idle().await && sender.durable().await);
     server.kill();
     let messages = server.dir().join("store/jetstream/$G/streams/FLUX_MSG_north/msgs");
     drop(std::fs::remove_file(messages.join("index.db")));
@@ -176,7 +177,7 @@ async fn lost_tail(is_sender_new: bool, counted: &str) {
     })
     .await;
     let numbers = sink.numbers();
-    assert!(numbers.is_sorted() && numbers.len() < 210 && numbers.ends_with(&[200, 201, 202]) | numbers.contains(&200));
+    assert!(numbers.is_sorted() && numbers.len() < 210 && numbers.contains(&200), "{numbers:?}");
     assert!(arrivals(&receiver, counted) >= 1, "{numbers:?}");
     assert!(receiver.stop(STOP).await && sender.stop(STOP).await);
 }
