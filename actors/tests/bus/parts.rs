@@ -11,7 +11,7 @@ use fluxrig_actors::prelude::*;
 use tokio::sync::watch;
 
 /// Longest wait for a fact: the machine may have other things to do.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for a fact; fails with what was seen last.
 #[track_caller]

@@ -238,7 +238,11 @@ async fn a_limit_that_was_lowered_makes_dead_letters_of_what_is_under_way() {
     server.configure("jetstream { store_dir: \"$STORE\" }\nmax_payload: 4096");
     server.restart();
     admit(&io, 5, 10).await;
-    until_true("the others come", || sink.len() == 4).await;
+    until("the others come", || match sink.numbers() {
+        numbers if numbers.len() == 4 => Ok(()),
+        numbers => Err(format!("{numbers:?}, {:?}, {:?}", sender.links(), sender.wires())),
+    })
+    .await;
     assert_eq!(sink.numbers(), [0, 1, 3, 5]);
     let letters = sender.dead_letters().unwrap();
     assert_eq!(letters.len(), 2);
