@@ -5,7 +5,9 @@ use anyhow::Result;
 use crate::child;
 use crate::usage::{self, Usage};
 
-pub(crate) const ARGUMENTS: &str = "[--seeds N | --seed N | --minutes M]";
+pub(crate) const ARGUMENTS: &str = "[--seeds N | --seed N | --minutes M] [--stream]";
+/// Journals on a simulated stream in place of simulated disks.
+const STREAM: &str = "--stream";
 
 const SEEDS_BY_DEFAULT: &str = "2000";
 
@@ -13,15 +15,23 @@ const SEEDS_BY_DEFAULT: &str = "2000";
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     check(arguments)?;
     let mut sim = child::cargo("run --release -p fluxrig-tests --bin sim --");
-    match arguments {
-        [] => sim.args(["--seeds", SEEDS_BY_DEFAULT]),
-        given => sim.args(given),
-    };
+    if counted(arguments).is_empty() {
+        sim.args(["--seeds", SEEDS_BY_DEFAULT]);
+    }
+    sim.args(arguments);
     child::run(&mut sim)
 }
 
+/// All but a `--stream` at the end.
+fn counted(arguments: &[String]) -> &[String] {
+    match arguments.split_last() {
+        Some((last, rest)) if last == STREAM => rest,
+        _ => arguments,
+    }
+}
+
 fn check(arguments: &[String]) -> Result<(), Usage> {
-    let Some((flag, rest)) = arguments.split_first() else { return Ok(()) };
+    let Some((flag, rest)) = counted(arguments).split_first() else { return Ok(()) };
     if !matches!(flag.as_str(), "--seeds" | "--seed" | "--minutes") {
         return Err(Usage(format!("`{flag}` is no option of `sim`: {ARGUMENTS}")));
     }
@@ -39,7 +49,10 @@ mod tests {
         assert!(says("").is_ok());
         assert!(says("--seed 7").is_ok());
         assert!(says("--minutes 5").is_ok());
-        for wrong in ["--seed", "--seed x", "--speed 7", "--seed 7 --seeds 7"] {
+        assert!(says("--stream").is_ok());
+        assert!(says("--seed 7 --stream").is_ok());
+        for wrong in ["--seed", "--seed x", "--speed 7", "--seed 7 --seeds 7", "--stream --seed 7", "--stream --stream"]
+        {
             assert!(says(wrong).is_err(), "{wrong}");
         }
     }
