@@ -60,6 +60,8 @@ impl Actor for WireActor {
                             tracing::warn!(%wire, %source, "what waits is read back later");
                             tokio::time::sleep(AWAY_LOOK_EVERY).await;
                             setup.bell.ring();
+                            // Nor do the bodies of its other queues come: one wait is enough.
+                            return Ok(());
                         }
                         Err(error) => return Err(error.into()),
                     }

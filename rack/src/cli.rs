@@ -157,8 +157,7 @@ struct RunArgs {
     /// How long it may drain, in milliseconds.
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     drain_ms: u64,
-    /// Threads that gears and endpoints share, 1 to 512; as many as there are cores without it. Where others need the
-    /// cores as well, fewer can do more.
+    /// Threads that gears and endpoints share, 1 to 512; as many as there are cores without it.
     #[arg(long, env = "FLUXRIG_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     threads: Option<u16>,
 }

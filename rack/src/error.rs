@@ -27,10 +27,10 @@ pub mod exit {
     pub const DATA_DIR: u8 = 73;
     /// It may work later.
     pub const TRY_AGAIN: u8 = 75;
-    /// The scenario is wrong.
-    pub const BAD_CONFIG: u8 = 78;
     /// Another one has taken this rack's place.
     pub const FENCED: u8 = 77;
+    /// The scenario is wrong.
+    pub const BAD_CONFIG: u8 = 78;
     /// An address is in use.
     pub const ADDRESS_IN_USE: u8 = 98;
 }
@@ -101,7 +101,7 @@ pub enum RackError {
     /// It cannot be a stand-by of this scenario.
     #[error(transparent)]
     NoStandby(#[from] NoStandby),
-    /// Another one has taken its place: it ended before it could do any harm.
+    /// Another one has taken its place: it starts no effect any more.
     #[error("rack: fenced: {reason}")]
     Fenced {
         /// In the journal's words.

@@ -1,4 +1,4 @@
-//! The simulation: a whole rig on one thread with a paused clock, a simulated disk, seeded faults, and ledgers outside it.
+//! The simulation: a whole rig on one thread with a paused clock, a simulated disk or stream, seeded faults, and ledgers outside it.
 //! A seed draws the rig, the faults and their times; [`check`] then compares what the world saw with a dumb model.
 
 pub mod check;
