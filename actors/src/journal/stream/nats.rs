@@ -36,6 +36,9 @@ pub struct NatsLogOptions {
     pub max_bytes: Option<u64>,
     /// How long an answer may take before a message's fate is unknown.
     pub answer_within: Duration,
+    /// How often the connection is tried: one that leaves three in a row without an answer is given up for a new one,
+    /// since the system sends ever more seldom over one that lost packets.
+    pub ping_every: Duration,
 }
 
 impl Default for NatsLogOptions {
@@ -47,6 +50,7 @@ impl Default for NatsLogOptions {
             replicas: 1,
             max_bytes: None,
             answer_within: Duration::from_secs(2),
+            ping_every: Duration::from_secs(5),
         }
     }
 }

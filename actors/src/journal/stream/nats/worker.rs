@@ -117,6 +117,7 @@ impl Worker {
         let shared = Arc::clone(&self.shared);
         let connect = connect
             .name(format!("fluxrig journal of {}", self.options.rack))
+            .ping_interval(self.options.ping_every)
             .event_callback(move |event| {
                 let shared = Arc::clone(&shared);
                 async move { note_event(&shared, &event) }
