@@ -32,7 +32,7 @@ mod stranger;
 
 use acks::{Job, Strangers, ack_all};
 use pull::Pull;
-use settling::Settling;
+use settling::{Settling, knows_less};
 use stranger::STRANGER;
 
 /// Messages asked for at once, and let in at once.
@@ -151,11 +151,15 @@ impl Attached {
 
     /// Asks whether everything has come again, and gives it in the order of the stream if so.
     async fn settle(&mut self, link: &Link, ready: &mut Vec<jetstream::Message>) -> Option<String> {
+        let delivered = self.delivered;
         let info = match consumer_info(&link.context, &self.stream, &self.name).await {
             Ok(Some(info)) => info,
             Ok(None) => return Some(GONE.to_owned()),
             Err(error) => return Some(error.to_string()),
         };
+        if knows_less(&info, delivered) {
+            return Some(KNOWS_LESS.to_owned());
+        }
         // What was given before that answer is here by now.
         if let Some(error) = self.take_more(None, ready) {
             return Some(error);
@@ -171,6 +175,7 @@ impl Attached {
 type Next = Result<jetstream::Message, String>;
 
 const MISSED: &str = "bus: found deliveries of the consumer missing, expected all of them; it is asked anew";
+const KNOWS_LESS: &str = "bus: found a server that knows of fewer deliveries of the consumer than have come, expected all of them; it is asked anew";
 const GONE: &str = "bus: found the consumer gone, expected it there; it is made again";
 
 impl Endpoint for BusIn {
