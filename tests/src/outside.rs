@@ -9,6 +9,7 @@ pub mod iso;
 pub mod judge;
 pub mod ledger;
 pub mod lines;
+pub mod links;
 pub mod nats;
 pub mod payments;
 pub mod pipeline;

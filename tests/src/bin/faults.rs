@@ -3,6 +3,7 @@
 
 mod faults {
     //! One file per class of faults, and what they share.
+    pub(crate) mod apart;
     pub(crate) mod backlog;
     pub(crate) mod class;
     pub(crate) mod clock;
@@ -13,7 +14,10 @@ mod faults {
     pub(crate) mod kill;
     #[cfg(feature = "mutants")]
     pub(crate) mod mutants;
+    pub(crate) mod netns;
+    pub(crate) mod on_bus;
     pub(crate) mod overload;
+    pub(crate) mod pair;
     pub(crate) mod panic;
     pub(crate) mod partition;
     pub(crate) mod pause;
@@ -62,8 +66,8 @@ fn main() -> ExitCode {
 /// One class, with what it came to on a few lines.
 fn run(class: &Class, ask: &Ask) -> bool {
     let rounds = ask.rounds_of(class);
-    if [faults::full::NAME, faults::server_full::NAME].contains(&class.name) && !ask.is_inside {
-        return faults::full::apart(class.name, ask, rounds);
+    if let Some(held) = faults::apart::run(class.name, ask, rounds) {
+        return held;
     }
     let mut report = faults::class::Report::default();
     let again = ask.again(class, rounds);

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::chance::Chance;
 use super::iso::{self, Line, Received};
 use super::{Outcome, tried};
@@ -27,7 +29,14 @@ pub struct Bank {
 #[derive(Debug)]
 pub struct Entrance {
     address: SocketAddr,
-    heard: Arc<AtomicU64>,
+    heard: Arc<Heard>,
+}
+
+/// What came to an entrance.
+#[derive(Debug)]
+struct Heard {
+    times: AtomicU64,
+    last: Mutex<Instant>,
 }
 
 impl Entrance {
@@ -40,7 +49,13 @@ impl Entrance {
     /// How many requests came there.
     #[must_use]
     pub fn heard(&self) -> u64 {
-        self.heard.load(Ordering::SeqCst)
+        self.heard.times.load(Ordering::SeqCst)
+    }
+
+    /// For how long none came; since the entrance is there, if none ever did.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        self.heard.last.lock().expect("nothing panics while it is held").elapsed()
     }
 }
 
@@ -134,14 +149,14 @@ fn entrance(state: &Arc<State>, chance: &Mutex<Chance>) -> Outcome<Entrance> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(tried("the bank"))?;
     let address = listener.local_addr().map_err(tried("the bank"))?;
     state.entrances.lock().expect("nothing panics while it is held").push(address);
-    let heard = Arc::<AtomicU64>::default();
+    let heard = Arc::new(Heard { times: AtomicU64::new(0), last: Mutex::new(Instant::now()) });
     let chance = Chance::new(chance.lock().expect("nothing panics while it is held").number());
     let (inner, inner_heard) = (Arc::clone(state), Arc::clone(&heard));
     std::thread::spawn(move || serve(&listener, &inner, &inner_heard, chance));
     Ok(Entrance { address, heard })
 }
 
-fn serve(listener: &TcpListener, state: &Arc<State>, heard: &Arc<AtomicU64>, mut chance: Chance) {
+fn serve(listener: &TcpListener, state: &Arc<State>, heard: &Arc<Heard>, mut chance: Chance) {
     while let Ok((stream, _)) = listener.accept() {
         if state.is_over.load(Ordering::Relaxed) {
             return;
@@ -151,7 +166,7 @@ fn serve(listener: &TcpListener, state: &Arc<State>, heard: &Arc<AtomicU64>, mut
     }
 }
 
-fn talk(mut line: Line, state: &State, heard: &AtomicU64, mut chance: Chance) {
+fn talk(mut line: Line, state: &State, heard: &Heard, mut chance: Chance) {
     let mut patience = chance.below(RUDE_AFTER);
     let mut kept = Vec::new();
     while !state.is_over.load(Ordering::Relaxed) {
@@ -169,7 +184,8 @@ fn talk(mut line: Line, state: &State, heard: &AtomicU64, mut chance: Chance) {
                 return;
             }
         };
-        heard.fetch_add(1, Ordering::SeqCst);
+        heard.times.fetch_add(1, Ordering::SeqCst);
+        *heard.last.lock().expect("nothing panics while it is held") = Instant::now();
         *state.seen.lock().expect("nothing panics while it is held").entry(iso::name(&request)).or_default() += 1;
         let Some(answer) = iso::answer(&request, "00") else {
             let error = "a message that is no request".to_owned();

@@ -2,7 +2,7 @@
 //! paused, started again where they were, and gone with their value. A test without one skips, and says so.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -53,12 +53,24 @@ pub struct Wanted {
     pub jetstream: String,
     /// Where its store is. Default: in its own folder.
     pub store: Option<PathBuf>,
+    /// Runs in another network namespace. Default: in that of the test, for this machine alone.
+    pub far: Option<Far>,
+}
+
+/// Another network namespace.
+#[derive(Clone, Debug)]
+pub struct Far {
+    /// A program and its arguments that lead there, in front of the server.
+    pub before: Vec<String>,
+    /// Where the test finds what runs there.
+    pub address: Ipv4Addr,
 }
 
 /// A server with its folder; killed when dropped.
 #[derive(Debug)]
 pub struct Server {
-    program: PathBuf,
+    /// With what stands in front of it.
+    words: Vec<PathBuf>,
     place: place::Place,
     address: SocketAddr,
     monitor: SocketAddr,
@@ -79,18 +91,27 @@ impl Server {
 
     fn made(program: &Path, wanted: &Wanted, name: &str, cluster: &str) -> Outcome<Self> {
         let place = place::Place::new()?;
-        let (address, monitor) = (place::address()?, place::address()?);
+        let (mut address, mut monitor) = (place::address()?, place::address()?);
+        let mut words = vec![program.to_owned()];
+        let mut listens = address.ip();
+        if let Some(far) = &wanted.far {
+            words.splice(..0, far.before.iter().map(PathBuf::from));
+            listens = Ipv4Addr::UNSPECIFIED.into();
+            [&mut address, &mut monitor].into_iter().for_each(|at| at.set_ip(far.address.into()));
+        }
         let store = wanted.store.clone().unwrap_or_else(|| place.path().join("store"));
         let sync = if wanted.is_lazy { "2m" } else { "always" };
         let config = format!(
-            "server_name: {name}\nlisten: \"{address}\"\nhttp: \"{monitor}\"\n\
+            "server_name: {name}\nlisten: \"{listens}:{}\"\nhttp: \"{listens}:{}\"\n\
              jetstream {{ store_dir: \"{}\", sync_interval: {sync}\n{} }}\n{cluster}{}\n",
+            address.port(),
+            monitor.port(),
             store.display(),
             wanted.jetstream,
             wanted.more
         );
         place.file("server.conf", &config)?;
-        Ok(Self { program: program.to_owned(), place, address, monitor, store, child: None })
+        Ok(Self { words, place, address, monitor, store, child: None })
     }
 
     /// Starts it again on the same ports with the same store, and waits until it is healthy.
@@ -110,8 +131,8 @@ impl Server {
         self.kill();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path());
         let log = log.map_err(tried("the log of nats-server"))?;
-        let mut command = Command::new(&self.program);
-        command.arg("-c").arg(self.place.path().join("server.conf"));
+        let mut command = Command::new(&self.words[0]);
+        command.args(&self.words[1..]).arg("-c").arg(self.place.path().join("server.conf"));
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         let child = child.map_err(tried("starting nats-server"))?;
         place::born(child.id());

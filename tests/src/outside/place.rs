@@ -1,6 +1,7 @@
 //! Folders, ports and child processes of a run: each gone with its value, and all of them when the run is interrupted.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,6 +13,8 @@ use rustix::process::{Pid, Signal};
 use super::{Outcome, tried, wait};
 
 static FOLDERS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+/// Folders of others that are passed over.
+const TAKEN_MAX: u32 = 1_000;
 /// How often an interrupted run is cleared.
 const CLEARED: usize = 20;
 
@@ -29,11 +32,20 @@ impl Place {
     /// When the system refuses.
     pub fn new() -> Outcome<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("fluxrig-faults-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&path).map_err(tried("a temporary folder"))?;
-        FOLDERS.lock().expect("nothing panics while it is held").insert(path.clone());
-        Ok(Self(path))
+        for _ in 0..TAKEN_MAX {
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            let path = std::env::temp_dir().join(format!("fluxrig-faults-{}-{number}", std::process::id()));
+            match std::fs::create_dir(&path) {
+                // In a namespace of processes every suite has the same number.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                made => {
+                    made.map_err(tried("a temporary folder"))?;
+                    FOLDERS.lock().expect("nothing panics while it is held").insert(path.clone());
+                    return Ok(Self(path));
+                }
+            }
+        }
+        Err(format!("a temporary folder: the first {TAKEN_MAX} are taken"))
     }
 
     /// Where it is.

@@ -12,8 +12,8 @@ use fluxrig_tests::outside::session::Session;
 use fluxrig_tests::outside::tally::Tally;
 
 use super::{
-    backlog, clock, cluster, damage, eio, full, kill, overload, panic, partition, pause, reset, server, server_full,
-    soak, syscall, tail, takeover,
+    backlog, clock, cluster, damage, eio, full, kill, netns, overload, panic, partition, pause, reset, server,
+    server_full, soak, syscall, tail, takeover,
 };
 
 /// Why a class ended before its end.
@@ -142,6 +142,13 @@ pub(crate) const CLASSES: &[Class] = &[
         run: partition::run,
     },
     Class {
+        name: "netns",
+        about: "links between racks and server lose packets, one way or both, by network namespaces; holders and stand-bys",
+        full: 72,
+        slice: 6,
+        run: netns::run,
+    },
+    Class {
         name: "cluster",
         about: "one of three servers killed, in turn, with `durability: replicated`",
         full: 60,
@@ -180,7 +187,7 @@ pub(crate) struct Ask {
     pub(crate) seed: u64,
     pub(crate) rounds: Option<u64>,
     pub(crate) is_slice: bool,
-    /// Set by the suite itself, in the mount namespace that it has made for a class.
+    /// Set by the suite itself, in the namespaces that it has made for a class.
     pub(crate) is_inside: bool,
     /// Rules of the runtime are broken, to see that this is noticed.
     pub(crate) has_mutants: bool,

@@ -3,11 +3,11 @@
 
 use fluxrig_tests::outside::chance::Chance;
 use fluxrig_tests::outside::nats::{Cluster, Wanted};
-use fluxrig_tests::outside::racks::{OnBus, Racks};
+use fluxrig_tests::outside::racks::OnBus;
 use fluxrig_tests::outside::wait;
 
 use super::class::{Ask, Report, Stop};
-use super::server::{away, kill_rack, program};
+use super::on_bus::{Rounds, away, kill_rack, program};
 
 /// Everything is judged after so many faults.
 const JUDGED_EVERY: u64 = 6;
@@ -19,40 +19,8 @@ pub(crate) fn run(ask: &Ask, rounds: u64, chance: &mut Chance, report: &mut Repo
     let urls: Vec<String> = cluster.urls().iter().map(|url| format!("\"{url}\"")).collect();
     let bus = format!("{{ servers: [{}], replicas: 3 }}", urls.join(", "));
     let on = OnBus { bus, durability: "replicated", urls: Vec::new() };
-    let two = rounds.div_ceil(2);
-    world(Racks::two(&ask.daemon, &on, chance)?, &mut cluster, ask, two, chance, report)?;
-    // One round of a slice has one of them.
-    match rounds - two {
-        0 => Ok(()),
-        left => world(Racks::on_stream(&ask.daemon, &on, chance)?, &mut cluster, ask, left, chance, report),
-    }
-}
-
-fn world(
-    mut racks: Racks,
-    cluster: &mut Cluster,
-    ask: &Ask,
-    rounds: u64,
-    chance: &mut Chance,
-    report: &mut Report,
-) -> Result<(), Stop> {
-    let outcome = faults(&mut racks, cluster, ask, rounds, chance, report).and_then(|()| racks.end());
-    report.tally(std::mem::take(&mut racks.tally));
-    Ok(outcome?)
-}
-
-fn faults(
-    racks: &mut Racks,
-    cluster: &mut Cluster,
-    ask: &Ask,
-    rounds: u64,
-    chance: &mut Chance,
-    report: &mut Report,
-) -> Result<(), String> {
-    racks.start_all()?;
-    racks.until_answers(1)?;
-    for round in 0..rounds {
-        racks.until_answers(chance.zipf(300))?;
+    let rounds = Rounds { ask, on: &on, count: rounds, judged_every: JUDGED_EVERY };
+    rounds.run(chance, report, |racks, round, chance, report| {
         let idx = (round % 3) as usize;
         cluster.servers[idx].kill();
         report.fired("one of three killed");
@@ -65,10 +33,6 @@ fn faults(
         wait::pass(away(ask, chance) / 4);
         cluster.servers[idx].spawn()?;
         // A minority is away at any time: the next one is killed when this one has caught up.
-        cluster.until_healthy()?;
-        if round % JUDGED_EVERY == JUDGED_EVERY - 1 {
-            racks.settle()?;
-        }
-    }
-    Ok(())
+        cluster.until_healthy()
+    })
 }

@@ -26,25 +26,6 @@ const NOTICE_MAX: Duration = Duration::from_secs(30);
 /// For so long nothing more comes in, or else it has not noticed.
 const CALM: Duration = Duration::from_millis(700);
 
-/// Runs the class in a mount namespace of its own, which ends with it.
-pub(crate) fn apart(name: &str, ask: &Ask, rounds: u64) -> bool {
-    let namespaces: [&[&str]; 2] = [&["-m"], &["-r", "-m"]];
-    let can = |flags: &&&[&str]| {
-        let mut command = Command::new("unshare");
-        command.args(**flags).args(["mount", "-t", "tmpfs", "tmpfs", "/mnt"]).stderr(std::process::Stdio::null());
-        command.status().is_ok_and(|status| status.success())
-    };
-    let (Some(flags), Ok(own)) = (namespaces.iter().find(can), std::env::current_exe()) else {
-        eprintln!("SKIPPED: faults `{name}`: no mount namespace can be had here; remedy: allow `unshare -rm`");
-        println!("== {name}: SKIPPED");
-        return true;
-    };
-    let mut command = Command::new("unshare");
-    command.args(*flags).arg(own).args([name, "--inside", "--daemon"]).arg(&ask.daemon);
-    command.args(["--seed", &ask.seed.to_string(), "--rounds", &rounds.to_string()]);
-    command.status().is_ok_and(|status| status.success())
-}
-
 pub(crate) fn run(ask: &Ask, rounds: u64, chance: &mut Chance, report: &mut Report) -> Result<(), Stop> {
     report.expect("full");
     report.expect("read-only");

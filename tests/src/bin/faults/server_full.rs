@@ -11,7 +11,7 @@ use fluxrig_tests::outside::wait;
 
 use super::class::{Ask, Report, Stop};
 use super::full::Disk;
-use super::server::{on_one, program};
+use super::on_bus::{on_one, program, world};
 
 pub(crate) const NAME: &str = "server-full";
 
@@ -30,18 +30,15 @@ pub(crate) fn run(ask: &Ask, rounds: u64, chance: &mut Chance, report: &mut Repo
     let mut server = Server::start(&program, &wanted)?;
     let on = on_one(&server, vec![server.url()]);
     let two = rounds.div_ceil(2);
-    world(Racks::two(&ask.daemon, &on, chance)?, &mut server, &disk, two, report)?;
-    world(Racks::on_stream(&ask.daemon, &on, chance)?, &mut server, &disk, rounds - two, report)
+    let racks = Racks::two(&ask.daemon, &on, chance)?;
+    world(racks, report, |racks, report| faults(racks, &mut server, &disk, two, report))?;
+    let racks = Racks::on_stream(&ask.daemon, &on, chance)?;
+    world(racks, report, |racks, report| faults(racks, &mut server, &disk, rounds - two, report))
 }
 
-fn world(mut racks: Racks, server: &mut Server, disk: &Disk, rounds: u64, report: &mut Report) -> Result<(), Stop> {
-    let mut outcome = racks.start_all();
-    for _ in 0..rounds {
-        outcome = outcome.and_then(|()| full(&mut racks, server, disk, report));
-    }
-    outcome = outcome.and_then(|()| racks.end());
-    report.tally(std::mem::take(&mut racks.tally));
-    Ok(outcome?)
+fn faults(racks: &mut Racks, server: &mut Server, disk: &Disk, rounds: u64, report: &mut Report) -> Result<(), String> {
+    racks.start_all()?;
+    (0..rounds).try_for_each(|_| full(racks, server, disk, report))
 }
 
 fn full(racks: &mut Racks, server: &mut Server, disk: &Disk, report: &mut Report) -> Result<(), String> {

@@ -12,7 +12,7 @@ use fluxrig_tests::outside::racks::{OnBus, Racks};
 use fluxrig_tests::outside::{World, tried, wait};
 
 use super::class::{Ask, Report, Stop};
-use super::server::program;
+use super::on_bus::{program, world};
 
 const KINDS: [&str; 4] = [
     "wire: a tail nobody had read",
@@ -31,16 +31,13 @@ pub(crate) fn run(ask: &Ask, rounds: u64, chance: &mut Chance, report: &mut Repo
     KINDS.iter().for_each(|kind| report.expect(kind));
     for _ in 0..rounds.div_ceil(2) {
         let (mut server, on) = lazy(&program)?;
-        let mut racks = Racks::two(&ask.daemon, &on, chance)?;
-        wire(&mut racks, &mut server, false, report)?;
-        wire(&mut racks, &mut server, true, report)?;
-        racks.end()?;
-        report.tally(std::mem::take(&mut racks.tally));
+        world(Racks::two(&ask.daemon, &on, chance)?, report, |racks, report| {
+            wire(racks, &mut server, false, report)?;
+            wire(racks, &mut server, true, report)
+        })?;
         let (mut server, on) = lazy(&program)?;
-        let mut racks = Racks::on_stream(&ask.daemon, &on, chance)?;
-        let outcome = journal(&mut racks, &mut server, report);
-        report.tally(std::mem::take(&mut racks.tally));
-        outcome?;
+        let racks = Racks::on_stream(&ask.daemon, &on, chance)?;
+        world(racks, report, |racks, report| journal(racks, &mut server, report))?;
     }
     Ok(())
 }
@@ -144,8 +141,7 @@ fn journal(racks: &mut Racks, server: &mut Server, report: &mut Report) -> Resul
     replace(server.store(), &whole)?;
     server.restart()?;
     racks.start_all()?;
-    racks.until_answers(LINES)?;
-    racks.end()
+    racks.until_answers(LINES)
 }
 
 /// What `edge` has to publish and has not had acked.
