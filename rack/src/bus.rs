@@ -28,11 +28,12 @@ pub(crate) use ends::NoBus;
 pub use guard::{GUARD, guard};
 pub use keep::{ServerState, ServerView};
 
+pub(crate) use place::Place;
 pub(crate) use rack::RackBus;
 pub(crate) use show::{lines, shown, stream_lines, streams};
 
 use keep::Keeper;
-use place::{Place, Settings};
+use place::Settings;
 use process::{Launch, Starter};
 
 /// Why a rack has no server of its own.

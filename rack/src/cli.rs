@@ -95,7 +95,7 @@ enum Command {
     Replay(ReplayArgs),
     /// Shows what comes onto wires of the running rack, as it comes, without sensitive data.
     Tap(tap::TapArgs),
-    /// Looks after the journal of a rack that does not run.
+    /// Looks after the journal of a rack that does not run, or whose journal is on a stream.
     Journal {
         #[command(flatten)]
         at: At,
@@ -247,25 +247,45 @@ struct ReplayFrom {
 enum JournalCommand {
     /// Reads all of it and reports what is not whole, what is lost and what the choices are. Changes nothing.
     ///
-    /// An epoch is what one cut of the journal holds: all that was committed since the cut before. Exit codes: 0 whole,
-    /// 65 damaged, 73 in use, not writable, or no journal of this rack.
+    /// An epoch is what one cut of the journal holds: all that was committed since the cut before. A journal on a stream
+    /// (`journal: jetstream`) is read where its scenario says, with the key in the data directory; its rack may run
+    /// meanwhile. Exit codes: 0 whole, 65 damaged or shorter than what was acked, 69 no server that answers, 73 in use,
+    /// not writable, or no journal of this rack.
     Verify {
+        #[command(flatten)]
+        of: Scenario,
         /// As JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Puts the damaged segment and all younger ones aside, so that the rack starts with what is older.
+    /// Puts the damaged segment and all younger ones aside, so that the rack starts with what is older. Of a journal on
+    /// a stream it only says what can be done: nothing of that is put aside.
     Repair {
+        #[command(flatten)]
+        of: Scenario,
         /// Does it; without, it only says what would be given up.
         #[arg(long)]
         give_up: bool,
     },
     /// Shows its segments.
     Stats {
+        #[command(flatten)]
+        of: Scenario,
         /// As JSON.
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Whose journal is meant, where that is on a stream.
+#[derive(Clone, Debug, Args)]
+struct Scenario {
+    /// The scenario of the rack: it says whether the journal is on a stream, and where that is. Without one the journal
+    /// is on files.
+    file: Option<PathBuf>,
+    /// Which rack of the scenario this is; not needed when it has one.
+    #[arg(long, env = "FLUXRIG_RACK", value_name = "NAME")]
+    rack: Option<String>,
 }
 
 /// Does what the arguments say.

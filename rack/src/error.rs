@@ -163,6 +163,7 @@ pub fn open_code(error: &OpenError) -> u8 {
         OpenError::Locked { .. }
         | OpenError::ReadOnly { .. }
         | OpenError::ForeignRack { .. }
+        | OpenError::OnStream { .. }
         | OpenError::NoJournal { .. } => exit::DATA_DIR,
         OpenError::NewerFormat { .. }
         | OpenError::KeyMissing { .. }
@@ -176,11 +177,15 @@ pub fn open_code(error: &OpenError) -> u8 {
     }
 }
 
-fn stream_code(error: &StreamOpenError) -> u8 {
+/// The exit code for a journal on a stream that does not open.
+#[must_use]
+pub fn stream_code(error: &StreamOpenError) -> u8 {
     match error {
         StreamOpenError::Directory(error) => open_code(error),
         StreamOpenError::Log(_) => exit::UNAVAILABLE,
-        StreamOpenError::OnFiles { .. } | StreamOpenError::ForeignRack { .. } => exit::DATA_DIR,
+        StreamOpenError::OnFiles { .. } | StreamOpenError::ForeignRack { .. } | StreamOpenError::Absent { .. } => {
+            exit::DATA_DIR
+        }
         StreamOpenError::NewerFormat { .. }
         | StreamOpenError::KeyMissing { .. }
         | StreamOpenError::StandbyKeyMissing { .. }

@@ -18,6 +18,7 @@ pub mod sim;
 mod control;
 mod error;
 mod http;
+mod inspect;
 mod mask;
 mod metrics;
 mod operate;
@@ -27,7 +28,8 @@ mod stream;
 mod view;
 
 pub use control::{Answer, AskError, Listening, Request, SOCKET, ask, listen_to};
-pub use error::{RackError, exit, open_code, with_causes};
+pub use error::{RackError, exit, open_code, stream_code, with_causes};
+pub use inspect::inspect_stream;
 pub use mask::{Form, Mask, Whence, keys_and_lengths};
 pub use metrics::{SERIES, Series};
 pub use panics::limit_panic_reports;

@@ -35,6 +35,15 @@ impl Bus {
         self.start_log(max_bytes).await
     }
 
+    /// The same for whoever only looks at it: how the servers keep it is not asked.
+    ///
+    /// # Errors
+    /// When the servers cannot be reached or are refused.
+    pub async fn journal_to_read(&self, patience: Duration) -> Result<Arc<dyn Log>, BusError> {
+        tokio::time::timeout(patience, self.up()).await.map_err(|_| self.absent())?;
+        self.start_log(None).await
+    }
+
     fn absent(&self) -> BusError {
         let none = "bus: found no answer in time, expected one; remedy: look at the servers, and start again";
         BusError::Absent { why: self.why_down().unwrap_or_else(|| none.into()) }

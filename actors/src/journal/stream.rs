@@ -82,6 +82,7 @@ mod shared;
 pub mod sim;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 pub use error::StreamOpenError;
 pub use log::{Last, Log, LogError, LogUsage, Outcome, Range};
@@ -89,6 +90,7 @@ pub use log::{Last, Log, LogError, LogUsage, Outcome, Range};
 pub use nats::{NatsLog, NatsLogOptions};
 pub(crate) use open::Follower;
 pub use open::{StreamOptions, open_stream};
+pub use verify::{StreamMark, StreamReport, StreamSegmentReport, verify_stream};
 
 pub(super) use mark::MARK_FILE;
 
@@ -244,6 +246,10 @@ impl StreamStorage {
             return Err(self.failed(unsettled));
         }
         let link = Link { segment: header.segment, seq: self.tail.seq, epoch: group.epoch };
+        if is_empty {
+            // It stands for the one of its epoch before it, or an idle rack would keep each.
+            self.above.pop_back_if(|point| point.link.epoch == group.epoch);
+        }
         self.above.push_back(Point { link, hash: sealed.hash, oldest: group.oldest });
         if let Some(lease) = &self.options.lease {
             lease.renew(self.me.term, sent_ns);

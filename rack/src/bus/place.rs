@@ -38,7 +38,7 @@ pub(crate) struct Place {
 pub(crate) struct Kept {
     pub(crate) port: u16,
     pub(crate) monitor_port: u16,
-    token: String,
+    pub(crate) token: String,
 }
 
 /// Where a server listens, and what it asks of clients.
@@ -80,6 +80,16 @@ impl Place {
                 Err(BusError::Locked { .. }) if Instant::now() < until => tokio::time::sleep(LOOK_EVERY).await,
                 opened => return opened,
             }
+        }
+    }
+
+    /// Where a rack that runs has its server, as it noted; `None` when none runs in this data directory.
+    pub(crate) fn of_running(data_dir: &Path) -> Option<Kept> {
+        let dir = data_dir.join(FOLDER);
+        let lock = File::open(dir.join("lock")).ok()?;
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => read_kept(&dir),
+            _ => None,
         }
     }
 
@@ -141,7 +151,7 @@ impl Place {
     }
 
     fn kept(&self) -> Option<Kept> {
-        serde_json::from_slice(&std::fs::read(self.dir.join("kept.json")).ok()?).ok()
+        read_kept(&self.dir)
     }
 
     fn config_text(&self, settings: &Settings, rack: &str) -> String {
@@ -230,6 +240,10 @@ impl Place {
         let word = errors.lines().rev().find(|line| !line.trim().is_empty()).or(log.lines().rev().find(is_bad));
         word.unwrap_or("nothing").chars().take(300).collect()
     }
+}
+
+fn read_kept(dir: &Path) -> Option<Kept> {
+    serde_json::from_slice(&std::fs::read(dir.join("kept.json")).ok()?).ok()
 }
 
 /// A text of the server's configuration. In quotes `$NAME` is no variable.

@@ -1,4 +1,4 @@
-//! `fluxrig journal`: the journal of a rack that does not run, looked at and put aside where it is damaged.
+//! `fluxrig journal`: the journal of a rack, looked at and put aside where it is damaged; on files, the rack must not run.
 //! Nothing is deleted or written over, and nothing is renamed but by `repair --give-up`.
 
 use std::path::Path;
@@ -13,18 +13,27 @@ use serde_json::{Value, json};
 
 use super::{At, JournalCommand, complain, say, say_json};
 
+mod stream;
+
 pub(super) fn journal(at: &At, command: &JournalCommand) -> u8 {
+    let (JournalCommand::Verify { of, .. } | JournalCommand::Repair { of, .. } | JournalCommand::Stats { of, .. }) =
+        command;
     let dir = at.data_dir.join(JOURNAL_DIR);
+    match stream::of(of) {
+        Ok(Some(rack)) => return stream::journal(&rack, of.rack.as_deref(), &at.data_dir, command),
+        Ok(None) => {}
+        Err(code) => return code,
+    }
     let found = match look(&dir) {
         Ok(found) => found,
         Err(code) => return code,
     };
     match command {
-        JournalCommand::Verify { json: true } => say_json(&verified(&found.report)),
-        JournalCommand::Stats { json: true } => say_json(&segments(&found.report)),
-        JournalCommand::Verify { json: false } => report(&found.report),
-        JournalCommand::Stats { json: false } => stats(&found.report),
-        JournalCommand::Repair { give_up } => return repair(&found, &at.data_dir, *give_up),
+        JournalCommand::Verify { json: true, .. } => say_json(&verified(&found.report)),
+        JournalCommand::Stats { json: true, .. } => say_json(&segments(&found.report)),
+        JournalCommand::Verify { .. } => report(&found.report),
+        JournalCommand::Stats { .. } => stats(&found.report),
+        JournalCommand::Repair { give_up, .. } => return repair(&found, &at.data_dir, *give_up),
     }
     match &found.report.outcome {
         Some(Err(OpenError::Damaged(damage))) => {
@@ -43,14 +52,16 @@ struct Found {
     report: Report,
 }
 
+fn unusable(dir: &Path, error: &std::io::Error) -> u8 {
+    complain(&format!(
+        "journal `{}`: found it unusable ({error}), expected a rack's journal; remedy: name the data directory with `--data-dir`",
+        dir.display()
+    ));
+    exit::DATA_DIR
+}
+
 fn look(dir: &Path) -> Result<Found, u8> {
-    let unusable = |error: std::io::Error| {
-        complain(&format!(
-            "journal `{}`: found it unusable ({error}), expected a rack's journal; remedy: name the data directory with `--data-dir`",
-            dir.display()
-        ));
-        exit::DATA_DIR
-    };
+    let unusable = |error| unusable(dir, &error);
     if !dir.is_dir() {
         return Err(unusable(std::io::ErrorKind::NotFound.into()));
     }
@@ -161,16 +172,25 @@ fn after(disk: &Arc<dyn Disk>, holder: &Holder) -> u8 {
     }
 }
 
+fn damage(damage: &Damage) -> Value {
+    json!({
+        "file": damage.file,
+        "offset": damage.offset,
+        "found": damage.found,
+        "expected": damage.expected,
+        "last_epoch": damage.last_epoch,
+    })
+}
+
+fn shown_torn(recovery: &Recovery) -> Value {
+    let torn = recovery.torn.as_ref();
+    torn.map_or(
+        Value::Null,
+        |torn| json!({ "file": torn.file, "offset": torn.offset, "bytes": torn.bytes, "why": torn.why }),
+    )
+}
+
 fn verified(report: &Report) -> Value {
-    let damage = |damage: &Damage| {
-        json!({
-            "file": damage.file,
-            "offset": damage.offset,
-            "found": damage.found,
-            "expected": damage.expected,
-            "last_epoch": damage.last_epoch,
-        })
-    };
     let mut shown = json!({
         "is_whole": matches!(report.outcome, Some(Ok(_))),
         "places": report.damages.iter().map(damage).collect::<Vec<_>>(),
@@ -179,10 +199,7 @@ fn verified(report: &Report) -> Value {
         Some(Ok(recovery)) => {
             shown["last_epoch"] = recovery.last_epoch.into();
             shown["groups"] = recovery.groups.into();
-            shown["torn"] = recovery.torn.as_ref().map_or(
-                Value::Null,
-                |torn| json!({ "file": torn.file, "offset": torn.offset, "bytes": torn.bytes, "why": torn.why }),
-            );
+            shown["torn"] = shown_torn(recovery);
         }
         Some(Err(OpenError::Damaged(found))) => shown["damage"] = damage(found),
         Some(Err(error)) => shown["error"] = with_causes(error).into(),

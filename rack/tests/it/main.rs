@@ -6,6 +6,7 @@
 mod bus;
 mod daemon;
 mod harness;
+mod inspect;
 mod interop;
 mod iso8583;
 mod journal;

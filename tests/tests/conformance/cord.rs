@@ -45,6 +45,13 @@ impl Log for Cord {
         })
     }
 
+    fn look(&self) -> BoxFuture<'_, Result<Option<LogUsage>, LogError>> {
+        Box::pin(async {
+            self.check("look at it")?;
+            self.log.look().await
+        })
+    }
+
     fn append(&self, payload: Bytes, expected_last: u64) -> BoxFuture<'static, Outcome> {
         match self.check("append") {
             Ok(()) => self.log.append(payload, expected_last),

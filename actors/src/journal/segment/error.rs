@@ -75,7 +75,7 @@ pub enum OpenError {
     },
     /// A directory whose journal is on a stream.
     #[error(
-        "{dir}/stream.mark: found a journal on a stream, expected one on files; remedy: start the rack with its journal on that stream, or name another data directory; what the stream holds is not in this directory"
+        "{dir}/stream.mark: found a journal on a stream, expected one on files; remedy: start the rack with its journal on that stream, or name another data directory; `fluxrig journal verify SCENARIO` looks at the stream, what it holds is not in this directory"
     )]
     OnStream {
         /// The directory.

@@ -68,6 +68,9 @@ pub fn verify(disk: &Arc<dyn Disk>, rack: [u8; 16], holder: &Holder) -> Result<R
     let empty = || Report { outcome: Some(Ok(Recovery::default())), ..Report::default() };
     let seen = list(&**disk)?;
     check_is_journal(&**disk, &seen)?;
+    if seen.is_on_stream {
+        return Err(OpenError::OnStream { dir: disk.label() });
+    }
     // Nothing was ever written, so there is nothing to lock either.
     if !seen.has_key && seen.segments.is_empty() && seen.quarantined.is_empty() {
         return Ok(empty());

@@ -112,6 +112,14 @@ pub enum StreamOpenError {
         /// The last epoch that was acked.
         acked_epoch: u64,
     },
+    /// There is no stream, and this directory knows of none.
+    #[error(
+        "stream {stream}: found none on the servers, expected the journal of this rack; remedy: name the scenario, the rack (`--rack`) and the data directory of a rack that has run"
+    )]
+    Absent {
+        /// The stream.
+        stream: String,
+    },
     /// Another process writes it at this moment.
     #[error(
         "stream {stream}: found another writer with term {term}, expected none; remedy: stop the other rack, or start this one as its stand-by (`fluxrig run --standby`)"

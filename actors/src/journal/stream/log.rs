@@ -79,6 +79,12 @@ pub trait Log: Send + Sync + 'static {
     /// When it does not answer, or is not as it should be.
     fn open(&self) -> BoxFuture<'_, Result<LogUsage, LogError>>;
 
+    /// Says what its leader has, and makes and changes nothing; `None` where there is no log.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    fn look(&self) -> BoxFuture<'_, Result<Option<LogUsage>, LogError>>;
+
     /// Appends a message if `expected_last` is the last sequence then. Messages leave in the order of the calls, so
     /// several may be under way at once. Whether or not the future is waited for, the message may be stored, at any
     /// later time too.

@@ -153,6 +153,10 @@ impl Log for NatsLog {
         self.ask("open it", Ask::Open)
     }
 
+    fn look(&self) -> BoxFuture<'_, Result<Option<LogUsage>, LogError>> {
+        self.ask("look at it", Ask::Look)
+    }
+
     fn append(&self, payload: Bytes, expected_last: u64) -> BoxFuture<'static, Outcome> {
         let (sender, receiver) = oneshot::channel();
         let is_asked = self.asks.try_send(Ask::Append { payload, expected_last, sender }).is_ok();

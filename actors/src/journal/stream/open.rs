@@ -24,8 +24,8 @@ use crate::lease::Lease;
 /// How often a new term is tried when something arrives meanwhile.
 const TERM_TRIES: u32 = 8;
 /// How often whoever is behind the leader is asked again, and after how long.
-const BEHIND_TRIES: u32 = 100;
-const BEHIND_WAIT: Duration = Duration::from_millis(50);
+pub(super) const BEHIND_TRIES: u32 = 100;
+pub(super) const BEHIND_WAIT: Duration = Duration::from_millis(50);
 
 /// How to open a journal on a stream.
 #[derive(Clone, Debug)]
@@ -127,7 +127,7 @@ impl Place {
     }
 }
 
-fn check_has_no_files(disk: &dyn Disk, listing: &Listing) -> Result<(), StreamOpenError> {
+pub(super) fn check_has_no_files(disk: &dyn Disk, listing: &Listing) -> Result<(), StreamOpenError> {
     if listing.segments.is_empty() && listing.quarantined.is_empty() {
         return Ok(());
     }
@@ -230,7 +230,10 @@ impl Follower {
         let key = Arc::new(key);
         let is_purged = usage.last_seq > 0 && usage.first_seq > usage.last_seq;
         let (oldest, from) = if is_purged {
-            check_purged(&*log, usage.last_seq, mark, &options)?;
+            // Nobody but an operator purges a whole journal.
+            if !options.accept_lost_tail {
+                return Err(purged(&*log, usage.last_seq, mark));
+            }
             (0, usage.last_seq)
         } else {
             let oldest = oldest_alive(&*log, usage.first_seq, usage.last_seq).await?;
@@ -383,7 +386,7 @@ impl Follower {
             return Ok(());
         }
         self.groups += 1;
-        self.bytes += whole.body.len() as u64;
+        self.bytes += whole.body_bytes as u64;
         visit(RecoveredGroup {
             epoch: whole.point.link.epoch,
             term: whole.term,
@@ -398,17 +401,16 @@ impl Follower {
 
     // This directory remembers how far the stream was acked.
     fn check_mark(&self) -> Result<(), StreamOpenError> {
-        let Some(mark) = self.mark else { return Ok(()) };
-        let (found, found_epoch) = (self.replay.seq, self.replay.last.map_or(0, |last| last.link.epoch));
-        if mark.seq <= found && mark.epoch <= found_epoch {
-            return Ok(());
+        match shorter(&*self.log, &self.replay, self.mark) {
+            Some(StreamOpenError::Shorter { stream, found, found_epoch, acked, acked_epoch })
+                if self.options.accept_lost_tail =>
+            {
+                tracing::error!(%stream, found, acked, found_epoch, acked_epoch, "journal: the stream lost its end, and an operator has accepted that");
+                Ok(())
+            }
+            Some(error) => Err(error),
+            None => Ok(()),
         }
-        let (acked, acked_epoch) = (mark.seq, mark.epoch);
-        if self.options.accept_lost_tail {
-            tracing::error!(stream = %self.log.name(), found, acked, found_epoch, acked_epoch, "journal: the stream lost its end, and an operator has accepted that");
-            return Ok(());
-        }
-        Err(StreamOpenError::Shorter { stream: self.log.name(), found, found_epoch, acked, acked_epoch })
     }
 
     fn broken(&self, broken: Broken) -> StreamOpenError {
@@ -444,7 +446,21 @@ impl StreamStorage {
     }
 }
 
-fn told_broken(log: &dyn Log, broken: Broken, key: [u8; 16], rack: [u8; 16], last_epoch: u64) -> StreamOpenError {
+/// A stream that ends before what this directory knows to be acked.
+pub(super) fn shorter(log: &dyn Log, replay: &Replay, mark: Option<Mark>) -> Option<StreamOpenError> {
+    let Mark { seq: acked, epoch: acked_epoch, .. } = mark?;
+    let (found, found_epoch) = (replay.seq, replay.last.map_or(0, |last| last.link.epoch));
+    let is_shorter = acked > found || acked_epoch > found_epoch;
+    is_shorter.then(|| StreamOpenError::Shorter { stream: log.name(), found, found_epoch, acked, acked_epoch })
+}
+
+pub(super) fn told_broken(
+    log: &dyn Log,
+    broken: Broken,
+    key: [u8; 16],
+    rack: [u8; 16],
+    last_epoch: u64,
+) -> StreamOpenError {
     let stream = log.name();
     match broken {
         Broken::Newer { seq, found } => StreamOpenError::NewerFormat { stream, seq, found, expected: NEWEST },
@@ -458,22 +474,14 @@ fn told_broken(log: &dyn Log, broken: Broken, key: [u8; 16], rack: [u8; 16], las
     }
 }
 
-// Nobody but an operator purges a whole journal.
-fn check_purged(
-    log: &dyn Log,
-    last_seq: u64,
-    mark: Option<Mark>,
-    options: &StreamOptions,
-) -> Result<(), StreamOpenError> {
-    if options.accept_lost_tail {
-        return Ok(());
-    }
+/// A stream that nothing is left of.
+pub(super) fn purged(log: &dyn Log, last_seq: u64, mark: Option<Mark>) -> StreamOpenError {
     let (acked, acked_epoch) = mark.map_or((last_seq, 0), |mark| (mark.seq, mark.epoch));
-    Err(StreamOpenError::Shorter { stream: log.name(), found: 0, found_epoch: 0, acked, acked_epoch })
+    StreamOpenError::Shorter { stream: log.name(), found: 0, found_epoch: 0, acked, acked_epoch }
 }
 
-// What the last whole group names as oldest: read from the end, since what is older is not looked at.
-async fn oldest_alive(log: &dyn Log, first_seq: u64, last_seq: u64) -> Result<SegmentId, StreamOpenError> {
+/// What the last whole group names as oldest: read from the end, since what is older is not looked at.
+pub(super) async fn oldest_alive(log: &dyn Log, first_seq: u64, last_seq: u64) -> Result<SegmentId, StreamOpenError> {
     for seq in (first_seq..=last_seq).rev() {
         let Some(part) = part_at(log, seq).await? else { continue };
         let header = part.header;

@@ -29,6 +29,8 @@ pub(super) struct Whole {
     pub(super) term: u64,
     pub(super) flushed: u64,
     pub(super) is_empty: bool,
+    /// Length of the body, also where it is not kept.
+    pub(super) body_bytes: usize,
     pub(super) body: Bytes,
 }
 
@@ -48,6 +50,14 @@ pub(super) enum Broken {
     Rack { found: [u8; 16] },
     Key { segment: SegmentId, found: [u8; 16] },
     Damaged { seq: u64, found: String, expected: String },
+}
+
+impl Broken {
+    /// Between what was read and what came next something is missing.
+    pub(super) fn gap(expected_seq: u64, seq: u64) -> Broken {
+        let found = format!("no message before sequence {seq}");
+        damaged(expected_seq, found, "a message: none is ever deleted but from the front")
+    }
 }
 
 /// Messages of a group that came to nothing, and why.
@@ -70,16 +80,22 @@ pub(super) struct Replay {
     pub(super) term: u64,
     pub(super) extents: BTreeMap<SegmentId, Extent>,
     pub(super) skipped: Vec<Skipped>,
+    /// How many there were, told or not.
+    pub(super) skipped_count: u64,
     /// What the last message said about its writer and its lease.
     pub(super) lease_ms: u32,
     pub(super) writer: u64,
     segment_max: SegmentId,
-    unfinished: Vec<Part>,
+    pub(super) unfinished: Vec<Part>,
     /// Groups that a new segment may still make void, in order.
     pending: VecDeque<Whole>,
     pending_bytes: usize,
     /// The last group that was handed on.
     sure: Option<Point>,
+    /// Bodies are opened and let go of: for whoever only wants to know whether they are whole.
+    is_check: bool,
+    /// What lies before is not known: the next segment counts, whatever it follows.
+    is_adrift: bool,
 }
 
 /// Most entries of what is told of skipped messages.
@@ -97,6 +113,7 @@ impl Replay {
             term: 0,
             extents: BTreeMap::new(),
             skipped: Vec::new(),
+            skipped_count: 0,
             lease_ms: 0,
             writer: 0,
             segment_max: 0,
@@ -104,7 +121,21 @@ impl Replay {
             pending: VecDeque::new(),
             pending_bytes: 0,
             sure: None,
+            is_check: false,
+            is_adrift: false,
         }
+    }
+
+    /// The same for whoever does not want the bodies.
+    pub(super) fn check_only(self) -> Replay {
+        Replay { is_check: true, ..self }
+    }
+
+    /// Goes on behind `seq` with the next segment that begins there, knowing nothing of what lies before it. Everything
+    /// that was pending must have been taken.
+    pub(super) fn drift_behind(&mut self, seq: u64) {
+        self.unfinished.clear();
+        (self.seq, self.last, self.sure, self.is_adrift) = (seq, None, None, true);
     }
 
     /// The number of the next segment: above every one that a message names, counting or not.
@@ -115,8 +146,7 @@ impl Replay {
     /// Takes the next message.
     pub(super) fn message(&mut self, seq: u64, payload: &Bytes) -> Result<(), Broken> {
         if seq != self.seq + 1 {
-            let found = format!("no message before sequence {seq}");
-            return Err(damaged(self.seq + 1, found, "a message: none is ever deleted but from the front"));
+            return Err(Broken::gap(self.seq + 1, seq));
         }
         let part = format::part(payload).map_err(|no_part| match no_part {
             NoPart::Newer(found) => Broken::Newer { seq, found },
@@ -168,6 +198,10 @@ impl Replay {
 
     fn whole(&mut self, parts: &[Part]) -> Result<(), Broken> {
         let (first, header) = (&parts[0], parts[0].header);
+        if self.is_adrift && first.segment.is_none() {
+            self.skip(header.first, "its segment's beginning was not read");
+            return Ok(());
+        }
         if let Some(segment) = &first.segment {
             self.begin(first, segment.link)?;
         }
@@ -182,19 +216,34 @@ impl Replay {
         let point = Point { link, hash, oldest: header.oldest };
         self.last = Some(point);
         self.pending_bytes += body.len();
+        if header.is_empty {
+            self.forget_renewals(header.epoch);
+        }
         self.pending.push_back(Whole {
             point,
             at: GroupAt { segment: header.segment, offset: header.first },
             term: header.term,
             flushed: header.flushed,
             is_empty: header.is_empty,
-            body: body.into(),
+            body_bytes: body.len(),
+            body: if self.is_check { Bytes::new() } else { body.into() },
         });
         if self.pending_bytes > PENDING_BYTES_MAX {
             let found = format!("{} bytes of groups above the flushed mark", self.pending_bytes);
             return Err(damaged(header.first, found, "less than a writer keeps"));
         }
         Ok(())
+    }
+
+    // An idle rack renews its lease for as long as it is idle. Of those the last two may be named by a segment: the last
+    // one that is acked. Each names the one before, so all before that were.
+    fn forget_renewals(&mut self, epoch: u64) {
+        let is_renewal = |whole: &Whole| whole.is_empty && whole.point.link.epoch == epoch;
+        if let Some(idx) = self.pending.len().checked_sub(2)
+            && self.pending.range(idx..).all(is_renewal)
+        {
+            self.pending.remove(idx);
+        }
     }
 
     // A new segment: what lies behind the point that it names is void.
@@ -212,7 +261,7 @@ impl Replay {
             extent.key = Some(Arc::new(key));
         }
         while let Some(whole) = self.pending.pop_back_if(|whole| whole.point.link.seq > link.seq) {
-            self.pending_bytes -= whole.body.len();
+            self.pending_bytes -= whole.body_bytes;
             self.skip(whole.at.offset, "void: a later segment names a point before it");
         }
         self.last = self.pending.back().map(|whole| whole.point).or(self.sure);
@@ -223,7 +272,8 @@ impl Replay {
                 Err(damaged(header.first, found, &format!("one that follows sequence {}", last.link.seq)))
             }
             // The first that is alive: what it follows is older, and may be gone.
-            None if link.segment < self.oldest.max(1) => {
+            None if self.is_adrift || link.segment < self.oldest.max(1) => {
+                self.is_adrift = false;
                 self.last = Some(Point { link, hash: header.before, oldest: 0 });
                 Ok(())
             }
@@ -276,9 +326,23 @@ impl Replay {
     /// The next group, whether or not it may still be made void: for whoever makes sure that it is not.
     pub(super) fn next_pending(&mut self) -> Option<Whole> {
         let whole = self.pending.pop_front()?;
-        self.pending_bytes -= whole.body.len();
+        self.pending_bytes -= whole.body_bytes;
         self.sure = Some(whole.point);
         Some(whole)
+    }
+
+    /// Keeps the newest of the segments, and the one that the last group is in: for whoever reads nothing twice.
+    pub(super) fn forget_keys(&mut self, keys_max: usize) {
+        let needed = self.last.map_or(0, |last| last.link.segment);
+        while self.extents.len() > keys_max {
+            let Some(id) = self.extents.keys().copied().find(|id| *id != needed) else { return };
+            self.extents.remove(&id);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn pending_len(&self) -> usize {
+        self.pending.len()
     }
 
     /// What stands unfinished at the end comes to nothing.
@@ -289,6 +353,7 @@ impl Replay {
     }
 
     fn skip(&mut self, seq: u64, why: &'static str) {
+        self.skipped_count += 1;
         if self.skipped.len() < SKIPPED_MAX {
             self.skipped.push(Skipped { seq, why });
         }

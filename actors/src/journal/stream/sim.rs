@@ -1,7 +1,7 @@
 //! A simulated stream: lost and late acks, doubled publishes, elections, slow followers, lost ends, seeded.
 //! Survives the simulated processes that use it; the same seed gives the same run.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -78,6 +78,10 @@ struct World {
     // Operations left until there is a leader again.
     election: u64,
     is_down: bool,
+    // Nobody has opened it yet.
+    is_absent: bool,
+    // Deleted from the middle.
+    hidden: BTreeSet<u64>,
     incarnation: u64,
 }
 
@@ -104,6 +108,8 @@ impl SimStream {
             operations: 0,
             election: 0,
             is_down: false,
+            is_absent: true,
+            hidden: BTreeSet::new(),
             incarnation: 1,
         };
         SimStream { world: Arc::new(Mutex::new(world)) }
@@ -197,7 +203,14 @@ impl SimStream {
     pub fn put(&self, first_seq: u64, messages: Vec<Bytes>) {
         let mut world = self.lock();
         (world.first_seq, world.messages) = (first_seq, messages.into());
+        world.hidden.clear();
+        world.is_absent = false;
         world.incarnation += 1;
+    }
+
+    /// Somebody deletes a message from the middle.
+    pub fn delete(&self, seq: u64) {
+        self.lock().hidden.insert(seq);
     }
 
     fn lock(&self) -> MutexGuard<'_, World> {
@@ -215,7 +228,7 @@ impl World {
     }
 
     fn at(&self, seq: u64) -> Option<Bytes> {
-        let idx = seq.checked_sub(self.first_seq)?;
+        let idx = seq.checked_sub(self.first_seq).filter(|_| !self.hidden.contains(&seq))?;
         self.messages.get(usize::try_from(idx).ok()?).cloned()
     }
 
@@ -372,7 +385,14 @@ impl Log for SimLog {
     }
 
     fn open(&self) -> BoxFuture<'_, Result<LogUsage, LogError>> {
-        ready(self.ask("open it", |world| Self::usage_of(world)))
+        ready(self.ask("open it", |world| {
+            world.is_absent = false;
+            Self::usage_of(world)
+        }))
+    }
+
+    fn look(&self) -> BoxFuture<'_, Result<Option<LogUsage>, LogError>> {
+        ready(self.ask("look at it", |world| (!world.is_absent).then(|| Self::usage_of(world))))
     }
 
     fn append(&self, payload: Bytes, expected_last: u64) -> BoxFuture<'static, Outcome> {
@@ -434,7 +454,10 @@ impl Range for SimRange {
         }
         let answer = self.log.ask("read a range", |world| {
             // A reader of a range is given what there is from there on.
-            let seq = self.next.max(world.first_seq);
+            let mut seq = self.next.max(world.first_seq);
+            while world.hidden.contains(&seq) {
+                seq += 1;
+            }
             (seq, world.at(seq))
         });
         ready(answer.map(|(seq, payload)| {

@@ -12,6 +12,7 @@ use super::*;
 mod golden;
 mod model;
 mod named;
+mod verify;
 
 const RACK: [u8; 16] = *b"rack-under-test!";
 

@@ -35,6 +35,7 @@ type Answer<T> = oneshot::Sender<Result<T, LogError>>;
 /// A question to the thread.
 pub(super) enum Ask {
     Open(Answer<LogUsage>),
+    Look(Answer<Option<LogUsage>>),
     Append { payload: Bytes, expected_last: u64, sender: oneshot::Sender<Outcome> },
     Last(Answer<Last>),
     Read { seq: u64, sender: Answer<Option<Bytes>> },
@@ -176,6 +177,7 @@ impl Worker {
                 worker.append(&context, payload, expected_last, sender).await
             }
             Ask::Open(sender) => spawn(async move { drop(sender.send(worker.open(&context).await)) }),
+            Ask::Look(sender) => spawn(async move { drop(sender.send(worker.look(&context).await)) }),
             Ask::Last(sender) => spawn(async move { drop(sender.send(worker.last(&context).await)) }),
             Ask::Read { seq, sender } => spawn(async move { drop(sender.send(worker.read(&context, seq).await)) }),
             Ask::Purge { before_seq, sender } => {
@@ -197,6 +199,7 @@ impl Worker {
         };
         match ask {
             Ask::Open(sender) => drop(sender.send(Err(refused()))),
+            Ask::Look(sender) => drop(sender.send(Err(refused()))),
             Ask::Append { sender, .. } => drop(sender.send(Outcome::Unknown { reason })),
             Ask::Last(sender) => drop(sender.send(Err(refused()))),
             Ask::Read { sender, .. } => drop(sender.send(Err(refused()))),
@@ -223,17 +226,27 @@ impl Worker {
         }
     }
 
-    async fn open(&self, context: &Context) -> Result<LogUsage, LogError> {
+    // What the server has; `None` where there is no such stream.
+    async fn found(&self, context: &Context) -> Result<Option<Stream>, LogError> {
         self.connected().await?;
-        let stream = match context.get_stream(self.options.stream()).await {
-            Ok(stream) => stream,
+        match context.get_stream(self.options.stream()).await {
+            Ok(stream) => Ok(Some(stream)),
             Err(error) => match error.kind() {
-                GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-                    self.create(context).await?
-                }
-                GetStreamErrorKind::JetStream(error) => return Err(self.refused("read its state", &error)),
-                _ => return Err(self.unreachable("read its state", &error)),
+                GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
+                GetStreamErrorKind::JetStream(error) => Err(self.refused("read its state", &error)),
+                _ => Err(self.unreachable("read its state", &error)),
             },
+        }
+    }
+
+    async fn look(&self, context: &Context) -> Result<Option<LogUsage>, LogError> {
+        Ok(self.found(context).await?.map(|stream| self.shared.note(stream.cached_info())))
+    }
+
+    async fn open(&self, context: &Context) -> Result<LogUsage, LogError> {
+        let stream = match self.found(context).await? {
+            Some(stream) => stream,
+            None => self.create(context).await?,
         };
         let found = stream.cached_info();
         config::check(&found.config, &self.options)?;

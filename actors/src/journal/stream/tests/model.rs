@@ -401,6 +401,7 @@ impl Caller {
         stream.set_faults(StreamFaults::default());
         let log = stream.other();
         while block_on(log.last()).is_err() {}
+        let told = run(verify_stream(self.ground.disk.process(), log, RACK));
         let first = open_with(self.ground.disk.process(), stream.process(), options.clone());
         let (first, once, mut seen) = match first {
             Ok(opened) => opened,
@@ -411,6 +412,18 @@ impl Caller {
             }
             Err(error) => panic!("{error}"),
         };
+        // Before the first opening there is no stream.
+        let is_absent = matches!(told, Err(StreamOpenError::Absent { .. }));
+        if !(accept_lost_tail || is_absent && self.durable_once == 0) {
+            let told = told.unwrap_or_else(|error| panic!("{error}"));
+            assert!(told.places.is_empty(), "what no crash explains: {:?}", told.places);
+            // Something late may have completed a group since.
+            let found = told.outcome.unwrap_or_else(|error| panic!("{error}"));
+            assert!(
+                found.last_epoch >= self.durable_once && found.last_epoch <= once.last_epoch,
+                "{found:?}, {once:?}"
+            );
+        }
         drop(first);
         let (storage, recovery, again) = self.ground.open().unwrap();
         // Something late may have named another oldest while it was read.
