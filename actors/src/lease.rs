@@ -4,6 +4,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::mutants::{self, Mutation};
+
 /// The length that the last message of a writer tells when it has stopped in order: as good as none, and no writer's own.
 pub(crate) const LEFT_MS: u32 = 1;
 
@@ -80,7 +82,8 @@ impl Lease {
 
     /// Whether an effect may start: a third of it is left for what lies between this look and the socket.
     pub(crate) fn may_start(&self) -> bool {
-        let may = self.left_ns() >= self.length_ns / 3;
+        let needed_ns = if mutants::is(Mutation::EffectToTheLeasesEnd) { 1 } else { self.length_ns / 3 };
+        let may = self.left_ns() >= needed_ns;
         if !may {
             self.is_waited_for.store(true, Ordering::SeqCst);
         }

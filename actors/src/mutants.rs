@@ -44,6 +44,30 @@ pub enum Mutation {
     NextBeforeFlush,
     /// Gears wait for room on the wires behind them.
     WaitingEmitters,
+    /// A message is appended whatever the last sequence of the stream is.
+    ExpectedNotSent,
+    /// The ack of a group's first message is taken for that of all.
+    FirstMessageForGroup,
+    /// A message whose outcome is unknown is taken for stored; nobody looks.
+    UnknownIsAcked,
+    /// A message whose outcome is unknown is sent again before anybody looks.
+    UnknownSentAgain,
+    /// A writer that finds a higher term goes on behind it, and readers take that.
+    OlderTermGoesOn,
+    /// A stream that ends before what was acked is gone on with.
+    ShorterAccepted,
+    /// Effects start as long as anything of the lease is left.
+    EffectToTheLeasesEnd,
+    /// The lease is counted from when an ack came, and not from when its message was sent.
+    LeaseFromAnswer,
+    /// An idle holder writes nothing, and its lease runs out.
+    IdleWithoutRenewal,
+    /// A stand-by waits half a lease.
+    ImpatientStandby,
+    /// A stand-by that is refused for what came in between takes over behind it, unread.
+    LaggardTakesOver,
+    /// The record that begins a term is appended whatever the last sequence is.
+    RecordWithoutExpected,
 }
 
 #[cfg(feature = "mutants")]
@@ -54,7 +78,7 @@ mod switch {
 
     impl Mutation {
         /// All of them.
-        pub const ALL: [Self; 20] = [
+        pub const ALL: [Self; 32] = [
             Self::SkipGateForState,
             Self::CutBeforeTake,
             Self::AckBeforeEffect,
@@ -75,6 +99,34 @@ mod switch {
             Self::StateByPosition,
             Self::NextBeforeFlush,
             Self::WaitingEmitters,
+            Self::ExpectedNotSent,
+            Self::FirstMessageForGroup,
+            Self::UnknownIsAcked,
+            Self::UnknownSentAgain,
+            Self::OlderTermGoesOn,
+            Self::ShorterAccepted,
+            Self::EffectToTheLeasesEnd,
+            Self::LeaseFromAnswer,
+            Self::IdleWithoutRenewal,
+            Self::ImpatientStandby,
+            Self::LaggardTakesOver,
+            Self::RecordWithoutExpected,
+        ];
+
+        /// Those that only a journal on a stream shows, most of them only beside a stand-by.
+        pub const OF_STREAMS: [Self; 12] = [
+            Self::ExpectedNotSent,
+            Self::FirstMessageForGroup,
+            Self::UnknownIsAcked,
+            Self::UnknownSentAgain,
+            Self::OlderTermGoesOn,
+            Self::ShorterAccepted,
+            Self::EffectToTheLeasesEnd,
+            Self::LeaseFromAnswer,
+            Self::IdleWithoutRenewal,
+            Self::ImpatientStandby,
+            Self::LaggardTakesOver,
+            Self::RecordWithoutExpected,
         ];
     }
 

@@ -10,12 +10,17 @@ use crate::clock::World;
 use crate::journal::stream::{Follower, StreamOpenError};
 use crate::journal::{Image, Recovery, Storage};
 use crate::lease::Lease;
+use crate::mutants::{self, Mutation};
 use crate::rig::recover::{Reading, stream_options};
 use crate::{JournalOptions, RigError};
 
 /// How often the stream is looked at, as a part of the holder's lease, and at most.
 const LOOKS_PER_LEASE: u32 = 20;
 const LOOK_EVERY_MAX: Duration = Duration::from_millis(200);
+/// A look that takes longer than this part of the lease is told.
+const SLOW_PER_LEASE: u32 = 4;
+/// How often one look begins anew behind a holder that deletes what was to be read next.
+const ANEW_MAX: u32 = 3;
 
 /// A stand-by as it is now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,7 +53,8 @@ pub struct Standby {
     follower: Follower,
     reading: Reading,
     lease: Option<Arc<Lease>>,
-    /// When the last message was read, on the boot clock: after it was sent, so whoever waits from here waits long enough.
+    /// When the leader told of the last message that was read, on the boot clock: after it was sent, so whoever waits from
+    /// here waits long enough.
     heard_ns: u64,
     views: watch::Sender<StandbyView>,
 }
@@ -96,7 +102,8 @@ impl Standby {
 
     fn lease_left(&self) -> Option<Duration> {
         let length = self.follower.lease()?;
-        Some(length.saturating_sub(Duration::from_nanos(self.world.boot_ns().saturating_sub(self.heard_ns))))
+        let length = if mutants::is(Mutation::ImpatientStandby) { length / 2 } else { length };
+        Some(length.saturating_sub(self.since(self.heard_ns)))
     }
 
     /// Reads what has come since the last look.
@@ -104,15 +111,45 @@ impl Standby {
     /// # Errors
     /// When the stream does not answer, which may pass, or is not what was written to it.
     pub async fn look(&mut self) -> Result<StandbyView, RigError> {
-        let before = self.follower.seq();
-        let Self { follower, reading, .. } = self;
-        let read = follower.catch_up(&mut |group| reading.group(group)).await;
-        if self.follower.seq() > before {
-            self.heard_ns = self.world.boot_ns();
+        let since_ns = self.world.boot_ns();
+        let mut read = self.catch_up().await;
+        for _ in 0..ANEW_MAX {
+            let Err(StreamOpenError::Overtaken { seq, first_seq, .. }) = &read else { break };
+            tracing::warn!(
+                seq,
+                first_seq,
+                "journal: this stand-by was slower than the holder deletes, and reads the stream anew"
+            );
+            self.reading = Reading::default();
+            read = match self.follower.begin_anew().await {
+                Ok(()) => self.catch_up().await,
+                Err(error) => Err(error),
+            };
+        }
+        let took = self.since(since_ns);
+        if read.is_ok() && self.follower.lease().is_some_and(|lease| took > lease / SLOW_PER_LEASE) {
+            let (took_ms, seq) = (ms(took), self.follower.seq());
+            tracing::warn!(took_ms, seq, "journal: a look of this stand-by at the stream took long");
         }
         self.views.send_replace(self.view());
         read.map_err(|error| self.reading.told(error.into()))?;
         Ok(self.view())
+    }
+
+    async fn catch_up(&mut self) -> Result<(), StreamOpenError> {
+        self.follower.ask().await?;
+        // However long the reading takes: what the leader has was sent by now.
+        let (asked_ns, before) = (self.world.boot_ns(), self.follower.seq());
+        let Self { follower, reading, .. } = self;
+        let read = follower.read(&mut |group| reading.group(group)).await;
+        if self.follower.seq() > before {
+            self.heard_ns = asked_ns;
+        }
+        read
+    }
+
+    fn since(&self, ns: u64) -> Duration {
+        Duration::from_nanos(self.world.boot_ns().saturating_sub(ns))
     }
 
     /// Whether the holder's lease has run out.
@@ -130,9 +167,13 @@ impl Standby {
         if !self.may_take_over() {
             return Ok(None);
         }
-        let before = self.follower.seq();
+        let (before, since_ns) = (self.follower.seq(), self.world.boot_ns());
         let Self { follower, reading, .. } = self;
-        let taken = follower.yielding_take_over(&mut |group| reading.group(group)).await;
+        let taken = match follower.yielding_take_over(&mut |group| reading.group(group)).await {
+            // It lives, and the next look begins anew.
+            Err(StreamOpenError::Overtaken { .. }) => Ok(None),
+            other => other,
+        };
         let Some((storage, recovery)) = taken.map_err(|error| self.reading.told(error.into()))? else {
             if self.follower.seq() > before {
                 self.heard_ns = self.world.boot_ns();
@@ -140,7 +181,10 @@ impl Standby {
             return Ok(None);
         };
         let term = storage.term();
-        tracing::warn!(term, seq = self.follower.seq(), "journal: this stand-by has taken over");
+        // Where the time of a take-over went: waiting for the lease, or for the term to be acked.
+        let (unheard_ms, took_ms) = (ms(self.since(self.heard_ns)), ms(self.since(since_ns)));
+        let seq = self.follower.seq();
+        tracing::warn!(term, seq, unheard_ms, took_ms, "journal: this stand-by has taken over");
         let image = std::mem::take(&mut self.reading).into_image();
         let storage = Box::new(storage);
         let taken = TakenOver { storage, image, recovery, lease: self.lease.clone() };
@@ -168,7 +212,7 @@ impl Standby {
                     tracing::info!(seq = self.follower.seq(), "journal: this stand-by reads the stream again");
                 }
                 // Said once, not with every look.
-                Err(RigError::Stream(StreamOpenError::Log(error))) => {
+                Err(RigError::Stream(error @ (StreamOpenError::Log(_) | StreamOpenError::Overtaken { .. }))) => {
                     let found = error.to_string();
                     if found != trouble {
                         tracing::warn!(%error, "journal: this stand-by cannot read the stream");
@@ -181,6 +225,10 @@ impl Standby {
             tokio::time::sleep(every.min(LOOK_EVERY_MAX)).await;
         }
     }
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -192,7 +192,7 @@ pub fn stream_code(error: &StreamOpenError) -> u8 {
         | StreamOpenError::KeyWrong { .. }
         | StreamOpenError::Damaged { .. }
         | StreamOpenError::Shorter { .. } => exit::DAMAGED,
-        StreamOpenError::Held { .. } => exit::TRY_AGAIN,
+        StreamOpenError::Held { .. } | StreamOpenError::Overtaken { .. } => exit::TRY_AGAIN,
         StreamOpenError::Storage(error) => storage_code(error),
         _ => exit::FAILED,
     }

@@ -8,6 +8,7 @@ pub mod gears;
 pub mod keep;
 pub mod ledger;
 pub mod model;
+pub mod pair;
 pub mod plan;
 pub mod report;
 
@@ -16,9 +17,17 @@ pub mod threads;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 
-pub use drive::run;
 pub use keep::Storage;
 pub use report::{Fault, Faults, Options, Report, Totals};
+
+/// Runs one seed to the end.
+#[must_use]
+pub fn run(seed: u64, options: &Options) -> Report {
+    match options.storage {
+        Storage::Pair => pair::run(seed, options),
+        Storage::Disk | Storage::Stream => drive::run(seed, options),
+    }
+}
 
 /// A number drawn from words and texts: the same everywhere for the same arguments.
 #[must_use]

@@ -5,9 +5,9 @@ use anyhow::Result;
 use crate::child;
 use crate::usage::{self, Usage};
 
-pub(crate) const ARGUMENTS: &str = "[--seeds N | --seed N | --minutes M] [--stream]";
-/// Journals on a simulated stream in place of simulated disks.
-const STREAM: &str = "--stream";
+pub(crate) const ARGUMENTS: &str = "[--seeds N | --seed N | --minutes M] [--stream | --pair]";
+/// Journals on a simulated stream in place of simulated disks; the same with a stand-by that takes over.
+const STORAGES: [&str; 2] = ["--stream", "--pair"];
 
 const SEEDS_BY_DEFAULT: &str = "2000";
 
@@ -22,10 +22,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     child::run(&mut sim)
 }
 
-/// All but a `--stream` at the end.
+/// All but a storage at the end.
 fn counted(arguments: &[String]) -> &[String] {
     match arguments.split_last() {
-        Some((last, rest)) if last == STREAM => rest,
+        Some((last, rest)) if STORAGES.contains(&last.as_str()) => rest,
         _ => arguments,
     }
 }
@@ -51,8 +51,8 @@ mod tests {
         assert!(says("--minutes 5").is_ok());
         assert!(says("--stream").is_ok());
         assert!(says("--seed 7 --stream").is_ok());
-        for wrong in ["--seed", "--seed x", "--speed 7", "--seed 7 --seeds 7", "--stream --seed 7", "--stream --stream"]
-        {
+        assert!(says("--seed 7 --pair").is_ok());
+        for wrong in ["--seed", "--seed x", "--speed 7", "--seed 7 --seeds 7", "--pair --seed 7", "--stream --pair"] {
             assert!(says(wrong).is_err(), "{wrong}");
         }
     }

@@ -68,6 +68,7 @@ use super::lock::DirLock;
 use super::seal::{RackKey, SegmentKey};
 use super::storage::{BoxFuture, Group, GroupAt, Reader, SegmentId, Storage, StorageError, Task, Usage};
 use crate::lease::LEFT_MS;
+use crate::mutants::{self, Mutation};
 
 mod error;
 mod format;
@@ -252,7 +253,8 @@ impl StreamStorage {
         }
         self.above.push_back(Point { link, hash: sealed.hash, oldest: group.oldest });
         if let Some(lease) = &self.options.lease {
-            lease.renew(self.me.term, sent_ns);
+            let from_ns = if mutants::is(Mutation::LeaseFromAnswer) { lease.now_ns() } else { sent_ns };
+            lease.renew(self.me.term, from_ns);
         }
         (self.last_epoch, self.durable_epoch) = (group.epoch, group.epoch);
         self.may_repeat = false;
@@ -430,7 +432,7 @@ impl Storage for StreamStorage {
 
     fn is_renewal_due(&self) -> bool {
         // After `replace` the group that merges what was kept comes first, and renews as well.
-        let is_possible = !self.is_final && !self.may_repeat;
+        let is_possible = !self.is_final && !self.may_repeat && !mutants::is(Mutation::IdleWithoutRenewal);
         is_possible && self.options.lease.as_ref().is_some_and(|lease| lease.is_due())
     }
 

@@ -382,6 +382,56 @@ async fn a_second_rack_does_not_fence_one_that_lives() {
     taken.kill().await;
 }
 
+/// Whoever follows slowly finds deleted what it was to read next: that is no damage, since a later group says so.
+#[tokio::test(start_paused = true)]
+async fn a_standby_that_is_slower_than_the_holder_deletes_reads_anew() {
+    let (stream, first, second) = (SimStream::new(1), SimDisk::new(1), SimDisk::new(2));
+    let is_cut = Arc::new(AtomicBool::new(false));
+    let options = |disk: &SimDisk, log| {
+        let mut options = leased(JournalOptions::disk(disk.process()).on_stream(log), LEASE);
+        options.segment_bytes = 64 << 10;
+        options
+    };
+    let world: Arc<dyn crate::node::WorldDebug> = Arc::new(SimWorld::new(1));
+    let mut storage = open_journal(&options(&first, stream.other()), &world).await.unwrap().storage;
+    second.put("rack.key", first.contents("rack.key").unwrap());
+    let world: Arc<dyn World> = Arc::new(SimWorld::new(2));
+    let mut standby = Standby::follow(options(&second, stream.behind(&is_cut)), world).await.unwrap();
+    is_cut.store(true, Ordering::SeqCst);
+    for epoch in 1..=2_000u64 {
+        let oldest = if epoch > 1_990 { 3 } else { 1 };
+        storage.append(Group { epoch, flushed: epoch - 1, oldest, body: &[] }).await.unwrap();
+    }
+    assert!(storage.trim(3).unwrap() > 0);
+    assert!(standby.look().await.is_err(), "it is cut off");
+    is_cut.store(false, Ordering::SeqCst);
+    let view = standby.look().await.unwrap();
+    assert_eq!((view.lag, standby.follower.epoch()), (0, 2_000));
+    tokio::time::advance(LEASE).await;
+    // Nothing was heard since the look: it takes over with all that is alive.
+    assert!(standby.take_over().await.unwrap().is_some());
+}
+
+/// Reading may take long: the holder was heard when the leader told of its message, and not when that had been read.
+#[tokio::test(start_paused = true)]
+async fn slow_reading_does_not_put_off_a_take_over() {
+    let stream = SimStream::new(1);
+    let [first, second] = [1, 2].map(SimDisk::new);
+    let options = |disk: &SimDisk| leased(JournalOptions::disk(disk.process()).on_stream(stream.other()), LEASE);
+    let world: Arc<dyn crate::node::WorldDebug> = Arc::new(SimWorld::new(1));
+    let mut holder = open_journal(&options(&first), &world).await.unwrap().storage;
+    second.put("rack.key", first.contents("rack.key").unwrap());
+    let mut standby = Standby::follow(options(&second), world.clone()).await.unwrap();
+    holder.append(Group { epoch: 1, flushed: 0, oldest: 1, body: &[] }).await.unwrap();
+    // Whoever answers is mostly behind the leader, and is asked again after a while.
+    stream.set_faults(StreamFaults { stale_ppm: 950_000, ..StreamFaults::default() });
+    let since = tokio::time::Instant::now();
+    let view = standby.look().await.unwrap();
+    let took = since.elapsed();
+    assert!(took >= Duration::from_millis(100), "it took {took:?}");
+    assert!(view.lease_left.unwrap() <= LEASE - took, "{:?} after {took:?}", view.lease_left);
+}
+
 #[tokio::test]
 async fn what_a_standby_needs() {
     let options = JournalOptions::disk(SimDisk::new(1).process());

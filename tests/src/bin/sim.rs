@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fluxrig_tests::sim::{self, Fault, Options, Storage, Totals};
 
-const USAGE: &str = "sim [--seeds COUNT | --seed N | --minutes M] [--start N] [--faults kill,power,flush,full,endpoint,gear,scenario,clock] [--stream] [--verbose] [--mutants [NAME]]";
+const USAGE: &str = "sim [--seeds COUNT | --seed N | --minutes M] [--start N] [--faults kill,power,flush,full,endpoint,gear,scenario,clock] [--stream | --pair] [--verbose] [--mutants [NAME]]";
 
 struct Ask {
     seeds: u64,
@@ -76,7 +76,11 @@ fn run_all(ask: &Ask) -> Totals {
                     let mut totals = totals.lock().expect("no thread panics while it is held");
                     totals.add(&report);
                     if !report.violations.is_empty() {
-                        let stream = if ask.options.storage == Storage::Stream { " --stream" } else { "" };
+                        let stream = match ask.options.storage {
+                            Storage::Disk => "",
+                            Storage::Stream => " --stream",
+                            Storage::Pair => " --pair",
+                        };
                         println!("{report}\n  again: cargo xtask sim --seed {seed}{stream}");
                         is_over.store(totals.failed.len() >= 20, Ordering::Relaxed);
                     }
@@ -121,6 +125,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Ask, String> {
             "--minutes" => ask.minutes = Some(number()?),
             "--seed" => (ask.start, ask.is_one) = (number()?, true),
             "--stream" => ask.options.storage = Storage::Stream,
+            "--pair" => ask.options.storage = Storage::Pair,
             "--verbose" => ask.options.is_verbose = true,
             "--faults" => {
                 let names = args.next().ok_or("`--faults` needs names")?;
@@ -145,6 +150,9 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Ask, String> {
         if pending.is_none() {
             pending = args.next();
         }
+    }
+    if ask.options.storage == Storage::Pair && !ask.is_asked {
+        ask.options.faults = sim::pair::FAULTS.to_vec();
     }
     Ok(ask)
 }

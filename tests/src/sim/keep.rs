@@ -16,6 +16,8 @@ pub enum Storage {
     Disk,
     /// Messages of a stream, on servers that are not the rig's machine.
     Stream,
+    /// The same, with a stand-by that follows it: two racks, and a rig that is always the same.
+    Pair,
 }
 
 /// The disk, and the stream where there is one.
@@ -35,7 +37,7 @@ impl Keep {
     /// An empty one.
     #[must_use]
     pub fn new(storage: Storage, seed: u64) -> Self {
-        let stream = (storage == Storage::Stream).then(|| SimStream::new(draw(seed, &["stream"], 0)));
+        let stream = (storage != Storage::Disk).then(|| SimStream::new(draw(seed, &["stream"], 0)));
         Self { disk: SimDisk::new(draw(seed, &["disk"], 0)), stream }
     }
 

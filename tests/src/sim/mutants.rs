@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fluxrig_actors::mutants::{Mutation, set};
 
 use super::report::{Options, Violation};
-use super::{drive, threads};
+use super::{Storage, threads};
 
 /// Runs of real threads for what one thread cannot show.
 const THREADED_MAX: u64 = 300;
@@ -38,6 +38,8 @@ pub fn run(name: &str, start: u64, seeds: u64, options: &Options) -> bool {
 #[must_use]
 pub fn catch(mutation: Mutation, start: u64, seeds: u64, options: &Options) -> Option<(u64, u64, Violation)> {
     set(Some(mutation));
+    let on_stream = Options { storage: Storage::Pair, ..options.clone() };
+    let options = if Mutation::OF_STREAMS.contains(&mutation) { &on_stream } else { options };
     let is_threaded = mutation == Mutation::SkipGateForState;
     let seeds = if is_threaded { seeds.min(THREADED_MAX) } else { seeds };
     let next = AtomicU64::new(start);
@@ -69,5 +71,5 @@ pub fn catch(mutation: Mutation, start: u64, seeds: u64, options: &Options) -> O
 }
 
 fn run_one(seed: u64, is_threaded: bool, options: &Options) -> Vec<Violation> {
-    if is_threaded { threads::run(seed) } else { drive::run(seed, options).violations }
+    if is_threaded { threads::run(seed) } else { super::run(seed, options).violations }
 }

@@ -162,6 +162,8 @@ pub struct Report {
     pub trimmed: u64,
     /// How often the journal was seen above its first watermark.
     pub watermarks: u64,
+    /// How often a stand-by took over.
+    pub take_overs: u64,
     /// Virtual milliseconds.
     pub virtual_ms: u64,
     /// Digest of the whole ledger.
@@ -188,8 +190,15 @@ impl fmt::Display for Report {
         )?;
         write!(
             f,
-            "  starts={} offered={} carried={} trimmed={} watermarks={} virtual_ms={} digest={:016x}",
-            self.starts, self.offered, self.carried, self.trimmed, self.watermarks, self.virtual_ms, self.digest
+            "  starts={} offered={} carried={} trimmed={} watermarks={} take_overs={} virtual_ms={} digest={:016x}",
+            self.starts,
+            self.offered,
+            self.carried,
+            self.trimmed,
+            self.watermarks,
+            self.take_overs,
+            self.virtual_ms,
+            self.digest
         )?;
         for violation in self.violations.iter().take(8) {
             write!(f, "\n  VIOLATION {}: {}", violation.check, violation.found)?;
@@ -220,6 +229,8 @@ pub struct Totals {
     pub trimmed: u64,
     /// How often a journal was seen above its first watermark.
     pub watermarks: u64,
+    /// How often a stand-by took over.
+    pub take_overs: u64,
     /// Virtual time.
     pub virtual_ms: u64,
     /// Seeds with violations.
@@ -244,6 +255,7 @@ impl Totals {
         self.carried += report.carried;
         self.trimmed += report.trimmed;
         self.watermarks += report.watermarks;
+        self.take_overs += report.take_overs;
         self.virtual_ms += report.virtual_ms;
         if !report.violations.is_empty() {
             self.failed.push(report.seed);
@@ -278,7 +290,10 @@ impl fmt::Display for Totals {
             f,
             "(lost, duplicate and reordered are those that the lane allows or that were handed over as maybe sent)"
         )?;
-        let Self { carried, trimmed, watermarks, failed, .. } = self;
-        write!(f, "carried={carried} trimmed={trimmed} watermarks={watermarks} failed={failed:?}")
+        let Self { carried, trimmed, watermarks, take_overs, failed, .. } = self;
+        write!(
+            f,
+            "carried={carried} trimmed={trimmed} watermarks={watermarks} take_overs={take_overs} failed={failed:?}"
+        )
     }
 }

@@ -112,6 +112,18 @@ pub enum StreamOpenError {
         /// The last epoch that was acked.
         acked_epoch: u64,
     },
+    /// Whoever writes it deleted what was to be read next, as it may: a later group says that nothing in it is alive.
+    #[error(
+        "stream {stream}: found its front to be sequence {first_seq} now, expected sequence {seq}, which was to be read next; remedy: start again, the rack that writes it is alive"
+    )]
+    Overtaken {
+        /// The stream.
+        stream: String,
+        /// What was to be read.
+        seq: u64,
+        /// The first that is there.
+        first_seq: u64,
+    },
     /// There is no stream, and this directory knows of none.
     #[error(
         "stream {stream}: found none on the servers, expected the journal of this rack; remedy: name the scenario, the rack (`--rack`) and the data directory of a rack that has run"

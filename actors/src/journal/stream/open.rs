@@ -13,13 +13,14 @@ use super::super::segment::{
 };
 use super::super::storage::{Group, SegmentId, StorageError};
 use super::format::{self, Identity, NoPart};
-use super::log::{Last, Log, LogError};
+use super::log::{Last, Log, LogError, LogUsage};
 use super::mark::{Mark, MarkFile};
 use super::replay::{Broken, NEWEST, Replay, Whole};
 use super::settle::{Me, Tail};
 use super::shared::Shared;
 use super::{StreamOpenError, StreamStorage};
 use crate::lease::Lease;
+use crate::mutants::{self, Mutation};
 
 /// How often a new term is tried when something arrives meanwhile.
 const TERM_TRIES: u32 = 8;
@@ -228,19 +229,7 @@ impl Follower {
         let mut writer = [0; 8];
         disk.random(&mut writer).map_err(|error| OpenError::io(KEY_FILE, "draw a random number", error))?;
         let key = Arc::new(key);
-        let is_purged = usage.last_seq > 0 && usage.first_seq > usage.last_seq;
-        let (oldest, from) = if is_purged {
-            // Nobody but an operator purges a whole journal.
-            if !options.accept_lost_tail {
-                return Err(purged(&*log, usage.last_seq, mark));
-            }
-            (0, usage.last_seq)
-        } else {
-            let oldest = oldest_alive(&*log, usage.first_seq, usage.last_seq).await?;
-            (oldest, usage.first_seq.saturating_sub(1))
-        };
-        let from = from.min(usage.last_seq);
-        let replay = Replay::new(options.rack, Arc::clone(&key), oldest, from);
+        let replay = begin(&*log, &options, &key, mark, usage).await?;
         let writer = u64::from_le_bytes(writer);
         Ok(Follower {
             place,
@@ -257,15 +246,49 @@ impl Follower {
         })
     }
 
+    /// Begins to read anew: what came next was purged by whoever writes before it was read here. Groups shown before must
+    /// be forgotten.
+    pub(crate) async fn begin_anew(&mut self) -> Result<(), StreamOpenError> {
+        let usage = self.log.open().await?;
+        self.replay = begin(&*self.log, &self.options, &self.key, self.mark, usage).await?;
+        (self.identity, self.groups, self.bytes, self.last_seq) = (None, 0, 0, usage.last_seq);
+        Ok(())
+    }
+
+    async fn check_front(&self, seq: u64) -> Result<(), StreamOpenError> {
+        let expected = self.replay.seq + 1;
+        if seq == expected {
+            return Ok(());
+        }
+        match self.log.look().await? {
+            Some(usage) if usage.first_seq > expected => {
+                Err(StreamOpenError::Overtaken { stream: self.log.name(), seq: expected, first_seq: usage.first_seq })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Reads everything up to what the leader has now, and shows what nothing can make void any more.
     pub(crate) async fn catch_up(&mut self, visit: Visit<'_>) -> Result<(), StreamOpenError> {
-        let Last { seq: to_seq, .. } = self.log.last().await?;
-        self.last_seq = to_seq;
+        self.ask().await?;
+        self.read(visit).await
+    }
+
+    /// Asks what the leader has now. All of that was sent before it answers.
+    pub(crate) async fn ask(&mut self) -> Result<(), StreamOpenError> {
+        self.last_seq = self.log.last().await?.seq;
+        Ok(())
+    }
+
+    /// Reads everything up to what the leader had when it was asked.
+    pub(crate) async fn read(&mut self, visit: Visit<'_>) -> Result<(), StreamOpenError> {
+        let to_seq = self.last_seq;
         let mut tries = 0;
         while self.replay.seq < to_seq {
             let before = self.replay.seq;
             let mut range = self.log.range(before + 1, to_seq);
             while let Some((seq, payload)) = range.next().await? {
+                self.check_front(seq).await?;
                 self.replay.message(seq, &payload).map_err(|broken| self.broken(broken))?;
                 self.identity = Some(Identity::of(&payload));
                 while let Some(whole) = self.replay.next_sure() {
@@ -303,6 +326,10 @@ impl Follower {
                 Ok(()) => return self.finish(storage, visit).map(Some),
                 // Something arrived meanwhile, or nobody knows: what the leader has decides.
                 Err(StorageError::Unreachable { .. } | StorageError::Fenced { .. }) => {
+                    if mutants::is(Mutation::LaggardTakesOver) {
+                        self.pass_over().await?;
+                        continue;
+                    }
                     let before = self.replay.seq;
                     self.catch_up(visit).await?;
                     // Not the record that was just sent, but another writer's message: it lives.
@@ -315,6 +342,15 @@ impl Follower {
         }
         let (stream, reason) = (self.log.name(), format!("tried {TERM_TRIES} times"));
         Err(LogError::Unreachable { stream, action: "begin a term", reason }.into())
+    }
+
+    // What a laggard would do.
+    async fn pass_over(&mut self) -> Result<(), StreamOpenError> {
+        let Last { seq, payload } = self.log.last().await?;
+        let term = payload.as_ref().and_then(|payload| format::part(payload).ok()).map_or(0, |part| part.header.term);
+        (self.replay.seq, self.replay.term) = (seq, self.replay.term.max(term));
+        self.identity = payload.as_deref().map(Identity::of);
+        Ok(())
     }
 
     fn finish(
@@ -446,11 +482,32 @@ impl StreamStorage {
     }
 }
 
+/// A reader of what is alive, from the front on.
+async fn begin(
+    log: &dyn Log,
+    options: &StreamOptions,
+    key: &Arc<RackKey>,
+    mark: Option<Mark>,
+    usage: LogUsage,
+) -> Result<Replay, StreamOpenError> {
+    let is_purged = usage.last_seq > 0 && usage.first_seq > usage.last_seq;
+    let (oldest, from) = if is_purged {
+        // Nobody but an operator purges a whole journal.
+        if !options.accept_lost_tail {
+            return Err(purged(log, usage.last_seq, mark));
+        }
+        (0, usage.last_seq)
+    } else {
+        (oldest_alive(log, usage.first_seq, usage.last_seq).await?, usage.first_seq.saturating_sub(1))
+    };
+    Ok(Replay::new(options.rack, Arc::clone(key), oldest, from.min(usage.last_seq)))
+}
+
 /// A stream that ends before what this directory knows to be acked.
 pub(super) fn shorter(log: &dyn Log, replay: &Replay, mark: Option<Mark>) -> Option<StreamOpenError> {
     let Mark { seq: acked, epoch: acked_epoch, .. } = mark?;
     let (found, found_epoch) = (replay.seq, replay.last.map_or(0, |last| last.link.epoch));
-    let is_shorter = acked > found || acked_epoch > found_epoch;
+    let is_shorter = (acked > found || acked_epoch > found_epoch) && !mutants::is(Mutation::ShorterAccepted);
     is_shorter.then(|| StreamOpenError::Shorter { stream: log.name(), found, found_epoch, acked, acked_epoch })
 }
 

@@ -4,13 +4,16 @@
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::format::{Identity, NoPart, part};
+use super::format::{self, Identity, NoPart, part};
 use super::log::{Last, Log, LogError, Outcome};
+use crate::mutants::{self, Mutation};
 
 /// How often messages are sent before their fate is left to a new segment.
 const ROUNDS_MAX: u32 = 3;
 /// Messages behind ours that are looked at one by one; more than one writer leaves by accident.
 const LOOK_MAX: u64 = 8192;
+/// What a writer that is broken on purpose expects; only the simulated log knows it.
+pub(super) const ANY_SEQ: u64 = u64::MAX;
 
 /// Who we are in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,18 +70,29 @@ pub(super) async fn settle(log: &dyn Log, me: Me, tail: &mut Tail, parts: &[Byte
         let left = &parts[done..];
         // All are on their way before the first is waited for.
         let outcomes: Vec<_> =
-            left.iter().zip(tail.seq..).map(|(part, expected)| log.append(part.clone(), expected)).collect();
+            left.iter().zip(tail.seq..).map(|(part, seq)| log.append(part.clone(), expected(part, seq))).collect();
         let outcomes = join_all(outcomes).await;
         let is_stored = |(outcome, seq): &(&Outcome, u64)| **outcome == Outcome::Stored(*seq);
         let stored = outcomes.iter().zip(tail.seq + 1..).take_while(is_stored).count();
         advance(tail, &left[..stored]);
         done += stored;
+        if mutants::is(Mutation::FirstMessageForGroup) && stored > 0 {
+            advance(tail, &left[stored..]);
+            return Ok(());
+        }
         match outcomes.get(stored) {
             None => return Ok(()),
+            Some(Outcome::Unknown { .. }) if mutants::is(Mutation::UnknownIsAcked) => {
+                advance(tail, &left[stored..]);
+                return Ok(());
+            }
             Some(Outcome::Full { reason }) => return Err(Unsettled::Full(reason.clone())),
             Some(Outcome::TooLarge { bytes_max }) => return Err(Unsettled::TooLarge(*bytes_max)),
             Some(Outcome::Unknown { reason }) => why.clone_from(reason),
             Some(Outcome::WrongLast { .. } | Outcome::Stored(_)) => "another last sequence".clone_into(&mut why),
+        }
+        if mutants::is(Mutation::UnknownSentAgain) {
+            drop(log.append(parts[done].clone(), ANY_SEQ).await);
         }
         let found = look(log, me, tail).await?;
         let ours = found.iter().zip(&parts[done..]).take_while(|((_, found), part)| found == *part).count();
@@ -92,6 +106,13 @@ pub(super) async fn settle(log: &dyn Log, me: Me, tail: &mut Tail, parts: &[Byte
         }
     }
     Err(Unsettled::Unknown(why))
+}
+
+// The sequence behind which a message is to stand.
+fn expected(part: &Bytes, seq: u64) -> u64 {
+    let is_record = || format::part(part).is_ok_and(|part| part.header.begins && part.header.is_empty);
+    let is_any = mutants::is(Mutation::ExpectedNotSent) || mutants::is(Mutation::RecordWithoutExpected) && is_record();
+    if is_any { ANY_SEQ } else { seq }
 }
 
 fn advance(tail: &mut Tail, stored: &[Bytes]) {
@@ -145,6 +166,9 @@ fn check_author(me: Me, seq: u64, payload: &Bytes) -> Result<(), Unsettled> {
     match part(payload) {
         Ok(part) => {
             let theirs = Me { term: part.header.term, writer: part.header.writer };
+            if mutants::is(Mutation::OlderTermGoesOn) {
+                return Ok(());
+            }
             if theirs.term > me.term || (theirs.term == me.term && theirs.writer != me.writer) {
                 return Err(Unsettled::Fenced { term: theirs.term });
             }

@@ -1,18 +1,22 @@
 //! A simulated stream: lost and late acks, doubled publishes, elections, slow followers, lost ends, seeded.
 //! Survives the simulated processes that use it; the same seed gives the same run.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::super::disk::sim::SplitMix;
 use super::super::storage::BoxFuture;
 use super::log::{Last, Log, LogError, LogUsage, Outcome, Range};
+use super::settle::ANY_SEQ;
 
 /// What a server needs beside each message.
 const OVERHEAD_BYTES: u64 = 64;
+/// Outcomes that are kept for those who sent: more than two racks have under way.
+const ARRIVED_MAX: usize = 1024;
 /// Most operations that an election lasts.
 const ELECTION_MAX: u64 = 6;
 
@@ -71,6 +75,11 @@ struct World {
     late: Vec<(Bytes, u64)>,
     capacity: Option<u64>,
     payload_bytes_max: usize,
+    // Messages that have left and not arrived, with the tickets of their futures, and what became of those that have.
+    under_way: VecDeque<(u64, Option<u64>, Bytes, u64)>,
+    arrived: BTreeMap<u64, Outcome>,
+    ticket: u64,
+    delay: Duration,
     process: u64,
     // Operations left until the process is killed.
     fuse: Option<u64>,
@@ -103,6 +112,10 @@ impl SimStream {
             late: Vec::new(),
             capacity: None,
             payload_bytes_max: 1 << 20,
+            under_way: VecDeque::new(),
+            arrived: BTreeMap::new(),
+            ticket: 0,
+            delay: Duration::ZERO,
             process: 1,
             fuse: None,
             operations: 0,
@@ -154,6 +167,11 @@ impl SimStream {
     /// Longest message from now on.
     pub fn set_payload_bytes_max(&self, bytes: usize) {
         self.lock().payload_bytes_max = bytes;
+    }
+
+    /// How long a message is under way, and its ack back, on the clock of whoever sends it.
+    pub fn set_delay(&self, delay: Duration) {
+        self.lock().delay = delay;
     }
 
     /// Nobody answers until this is taken back. What is sent meanwhile may arrive later.
@@ -272,7 +290,7 @@ impl World {
         for (payload, expected) in std::mem::take(&mut self.late) {
             match self.rng.below(4) {
                 0 => {
-                    if self.store(payload, expected) == Outcome::Stored(expected + 1) {
+                    if matches!(self.store(payload, expected), Outcome::Stored(_)) {
                         self.fired.late_stored += 1;
                     }
                 }
@@ -284,7 +302,7 @@ impl World {
 
     fn store(&mut self, payload: Bytes, expected_last: u64) -> Outcome {
         let last = self.last_seq();
-        if last != expected_last {
+        if last != expected_last && expected_last != ANY_SEQ {
             self.fired.wrong_last += 1;
             return Outcome::WrongLast { found: Some(last) };
         }
@@ -298,6 +316,21 @@ impl World {
         }
         self.messages.push_back(payload);
         Outcome::Stored(last + 1)
+    }
+
+    // In the order in which they left, whoever is woken first.
+    fn arrive(&mut self, ticket: u64) -> Option<Outcome> {
+        while self.under_way.front().is_some_and(|(other, ..)| *other <= ticket) {
+            let (other, process, payload, expected) = self.under_way.pop_front()?;
+            let outcome = self.append(process, payload, expected);
+            self.arrived.insert(other, outcome);
+        }
+        let outcome = self.arrived.remove(&ticket);
+        // Whoever has gone does not ask.
+        while self.arrived.len() > ARRIVED_MAX {
+            self.arrived.pop_first();
+        }
+        outcome
     }
 
     fn append(&mut self, process: Option<u64>, payload: Bytes, expected_last: u64) -> Outcome {
@@ -399,7 +432,22 @@ impl Log for SimLog {
         if self.is_cut.load(Ordering::SeqCst) {
             return ready(Outcome::Unknown { reason: "the network is parted".into() });
         }
-        ready(self.lock().append(self.process, payload, expected_last))
+        let mut world = self.lock();
+        if world.delay.is_zero() {
+            return ready(world.append(self.process, payload, expected_last));
+        }
+        let (ticket, delay) = (world.ticket, world.delay);
+        world.ticket += 1;
+        world.under_way.push_back((ticket, self.process, payload, expected_last));
+        drop(world);
+        let log = self.clone();
+        Box::pin(async move {
+            tokio::time::sleep(delay).await;
+            let outcome = log.lock().arrive(ticket);
+            tokio::time::sleep(delay).await;
+            let is_cut = log.is_cut.load(Ordering::SeqCst);
+            outcome.filter(|_| !is_cut).unwrap_or(Outcome::Unknown { reason: "no ack in time".into() })
+        })
     }
 
     fn last(&self) -> BoxFuture<'_, Result<Last, LogError>> {

@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
+use fluxrig_actors::RigError;
 use fluxrig_actors::journal::stream::{StreamOpenError, StreamReport};
 use fluxrig_rack::scenario::Journal;
-use fluxrig_rack::{JOURNAL_DIR, Rack, exit, inspect_stream, stream_code, with_causes};
+use fluxrig_rack::{JOURNAL_DIR, Rack, RackError, exit, inspect_stream, stream_code, with_causes};
 use serde_json::{Value, json};
 
 use super::super::run::refuse;
@@ -35,6 +36,11 @@ pub(super) fn journal(rack: &Rack, name: Option<&str>, data_dir: &Path, command:
         Ok(report) => report,
         Err(error) => {
             complain(&with_causes(&error));
+            if let (JournalCommand::Repair { .. }, RackError::Rig(RigError::Stream(found))) = (command, &error)
+                && matches!(found, StreamOpenError::Shorter { .. })
+            {
+                complain(choice(found));
+            }
             return error.exit_code();
         }
     };
