@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use smol_str::SmolStr;
+use tokio::time::Instant;
 
 use super::{JournalOptions, Orphans, RigError};
 use crate::clock::{World, utc};
-use crate::journal::stream::{Log, StreamOptions, open_stream};
+use crate::journal::stream::{Log, LogError, StreamOpenError, StreamOptions, open_stream};
 use crate::journal::{
-    Clock, Delta, Disk, GearDelta, Group, Holder, Image, Kind, NameRecord, OpenOptions, Placed, Reader, RecordError,
-    RecoveredGroup, Recovery, SegmentId, Storage, StorageError, TimerRecord, WireDelta, encode, open, rack_id,
+    Clock, Delta, Disk, GearDelta, Group, GroupAt, Holder, Image, Kind, NameRecord, OpenOptions, Placed, Reader,
+    RecordError, RecoveredGroup, Recovery, SegmentId, Storage, StorageError, TimerRecord, WireDelta, encode, open,
+    rack_id,
 };
 use crate::lease::Lease;
 use crate::memory::RecoveredTimer;
@@ -19,6 +22,11 @@ use crate::node::WorldDebug;
 use crate::retained::Retained;
 use crate::standby::TakenOver;
 use crate::wire::{After, Body, DeadNote, Entry, Position, Retention};
+
+/// How long a start waits for servers that do not answer: an election takes a few seconds, and whoever starts a rack that
+/// ends at once would only start it again.
+const START_FOR: Duration = Duration::from_secs(15);
+const START_WAIT: Duration = Duration::from_secs(1);
 
 /// A journal that was opened and read.
 pub(crate) struct Opened {
@@ -42,11 +50,19 @@ pub(crate) async fn open_journal(options: &JournalOptions, world: &Arc<dyn World
     let (mut storage, recovery, mut image, unproven, lease) = match taken {
         Some(TakenOver { storage, image, recovery, lease }) => (storage, recovery, image, Vec::new(), lease),
         None => {
-            let mut reading = Reading::default();
-            let lease = options.new_lease(&(Arc::clone(world) as Arc<dyn World>));
-            let opened = open_storage(options, &**world, &mut reading, lease.clone()).await;
-            let (storage, recovery) = opened.map_err(|error| reading.told(error))?;
-            (storage, recovery, reading.image, reading.unproven, lease)
+            let until = Instant::now() + START_FOR;
+            loop {
+                let mut reading = Reading::default();
+                let lease = options.new_lease(&(Arc::clone(world) as Arc<dyn World>));
+                match open_storage(options, &**world, &mut reading, lease.clone()).await {
+                    Ok((storage, recovery)) => break (storage, recovery, reading.image, reading.unproven, lease),
+                    Err(error) if is_unreachable(&error) && Instant::now() < until => {
+                        tracing::warn!(%error, "journal: the start waits for the stream");
+                        tokio::time::sleep(START_WAIT).await;
+                    }
+                    Err(error) => return Err(reading.told(error)),
+                }
+            }
         }
     };
     if let Some(torn) = &recovery.torn {
@@ -57,8 +73,7 @@ pub(crate) async fn open_journal(options: &JournalOptions, world: &Arc<dyn World
     let oldest = recovery.oldest.max(1);
     if !unproven.is_empty() {
         epoch += 1;
-        let at = storage.append(Group { epoch, flushed, oldest, body: &unproven }).await?;
-        storage.flush().await?;
+        let at = store(&mut *storage, Group { epoch, flushed, oldest, body: &unproven }).await?;
         flushed = epoch;
         image.apply(&unproven, at)?;
     }
@@ -149,6 +164,40 @@ async fn open_storage(
     Ok((Box::new(storage), recovery))
 }
 
+/// Whether the servers of a stream may answer later.
+fn is_unreachable(error: &RigError) -> bool {
+    match error {
+        RigError::Stream(StreamOpenError::Log(error)) => matches!(error, LogError::Unreachable { .. }),
+        RigError::Stream(StreamOpenError::Storage(error)) | RigError::Storage(error) => error.is_unreachable(),
+        _ => false,
+    }
+}
+
+/// Writes and flushes a group of a start, as often as the writer would: on a stream, servers may hold an election, and
+/// what another process had sent before it was fenced may still arrive.
+async fn store(storage: &mut dyn Storage, group: Group<'_>) -> Result<GroupAt, StorageError> {
+    let until = Instant::now() + START_FOR;
+    let mut stored = append(storage, group).await;
+    while let Err(error) = &stored
+        && error.is_unreachable()
+        && Instant::now() < until
+    {
+        tracing::warn!(%error, "journal: the start waits for the stream");
+        tokio::time::sleep(START_WAIT).await;
+        stored = match storage.replace(group.flushed).await {
+            Ok(()) => append(storage, group).await,
+            Err(error) => Err(error),
+        };
+    }
+    stored
+}
+
+async fn append(storage: &mut dyn Storage, group: Group<'_>) -> Result<GroupAt, StorageError> {
+    let at = storage.append(group).await?;
+    storage.flush().await?;
+    Ok(at)
+}
+
 impl Opened {
     /// Writes and flushes the first delta of this start: new names, the count of starts, orphans that went.
     pub(crate) async fn begin(&mut self, mut delta: Delta, world: &dyn World) -> Result<u64, RigError> {
@@ -165,8 +214,7 @@ impl Opened {
         })?;
         let group = Group { epoch: self.epoch, flushed: self.flushed, oldest: self.oldest, body: &body };
         // Not what the storage says is current afterwards: a group that fills its segment makes that the next one.
-        self.begun_in = self.storage.append(group).await?.segment;
-        self.storage.flush().await?;
+        self.begun_in = store(&mut *self.storage, group).await?.segment;
         self.flushed = self.epoch;
         Ok(self.epoch + 1)
     }

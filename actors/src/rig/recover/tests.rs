@@ -4,7 +4,10 @@ use expect_test::expect;
 use fluxrig_protocol::Value;
 
 use super::*;
+use crate::clock::SimWorld;
 use crate::journal::GroupAt;
+use crate::journal::disk::sim::SimDisk;
+use crate::journal::stream::sim::SimStream;
 use crate::sample::{msg, position};
 
 /// A world that stands still.
@@ -196,4 +199,51 @@ fn what_passed_comes_back_only_where_the_wire_still_retains() {
     let newest = retained(&image, 1, Some(Retention::Bytes(2 * len))).items();
     assert_eq!(newest.iter().map(|item| item.seq).collect::<Vec<_>>(), [2, 3]);
     assert_ne!(all[0].position, position(1, 0, 0));
+}
+
+/// A stream whose servers hold an election, and what a start needs of it.
+struct Elections {
+    stream: SimStream,
+    world: Arc<dyn WorldDebug>,
+    options: JournalOptions,
+}
+
+impl Elections {
+    fn new() -> Self {
+        let stream = SimStream::new(1);
+        let options = JournalOptions::disk(SimDisk::new(1).process()).on_stream(stream.process());
+        Self { stream, world: Arc::new(SimWorld::new(1)), options }
+    }
+
+    fn begin(&self, length: Duration) {
+        self.stream.set_down(true);
+        let stream = self.stream.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(length).await;
+            stream.set_down(false);
+        });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_election_while_a_rack_starts_is_waited_out() {
+    let of = Elections::new();
+    of.begin(START_FOR / 2);
+    let mut opened = open_journal(&of.options, &of.world).await.unwrap();
+    of.begin(START_FOR / 2);
+    let epoch = opened.begin(Delta::default(), &*of.world).await.unwrap();
+    assert_eq!(epoch, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_that_stay_away_end_a_start() {
+    let of = Elections::new();
+    of.stream.set_down(true);
+    let error = open_journal(&of.options, &of.world).await.err().unwrap();
+    assert!(is_unreachable(&error), "{error}");
+    of.stream.set_down(false);
+    let mut opened = open_journal(&of.options, &of.world).await.unwrap();
+    of.stream.set_down(true);
+    let error = opened.begin(Delta::default(), &*of.world).await.unwrap_err();
+    assert!(is_unreachable(&error), "{error}");
 }
