@@ -21,6 +21,11 @@ const RUN_S: f64 = 2.5;
 /// Bare flushes measured before and after each run with one in flight.
 const FLUSHES: u64 = 200;
 const KILLS: usize = 5;
+/// The usual group at 20,000 requests a second, and how often one is flushed then.
+const PACED_BYTES: usize = 48 << 10;
+const PACED_EVERY: Duration = Duration::from_millis(1);
+/// A bare flush that takes longer than the bar of a whole request.
+const STALL: Duration = Duration::from_millis(3);
 /// What jPOS did where the bars were set: 8 × 8 in flight, k/s, and p50 with one in flight, µs.
 const JPOS_RECORDED: (f64, f64) = (57.0, 125.0);
 
@@ -79,6 +84,8 @@ struct Measured {
     runs: BTreeMap<(&'static str, Level), Vec<Run>>,
     proxy: Vec<f64>,
     flushes: Vec<f64>,
+    /// Time in bare flushes that were stalls, and the longest of them, as seen before each run at 20,000 a second.
+    stalls: Vec<(Duration, Duration)>,
     /// Runs with an answer missing, wrong or crossed, or a count that differs from the host's.
     wrong: usize,
 }
@@ -120,6 +127,9 @@ impl Measured {
         let is_paced_by_flushes = (lane, level) == ("standard", Level::Closed(1, 1));
         if is_paced_by_flushes {
             self.flush();
+        }
+        if (lane, level) == ("standard", Level::PerSecond(20_000)) {
+            self.stalls.push(stalls());
         }
         match measure(isoload, &Relay { lane, ..relay.clone() }, level) {
             Some(run) => self.runs.entry((lane, level)).or_default().push(run),
@@ -164,14 +174,24 @@ impl Measured {
             let (bar, more) = self.p50_bar(lane, *level, jpos);
             rows.add_wanted(&format!("{row}.p50"), &format!("{what}, p50"), p50, "µs", bar, &format!("{note}{more}"));
             let is_barred = (*lane, *level) == ("standard", Level::PerSecond(20_000));
-            let bar = if is_barred { Bar::AtMost(3_000.0) } else { Bar::None };
-            rows.add_wanted(&format!("{row}.p99"), &format!("{what}, p99"), p99, "µs", bar, &note);
+            let (bar, more) =
+                if is_barred { (Bar::AtMost(3_000.0), self.stalled()) } else { (Bar::None, String::new()) };
+            rows.add_wanted(&format!("{row}.p99"), &format!("{what}, p99"), p99, "µs", bar, &format!("{note}{more}"));
         }
         self.tell_proxy(rows);
         self.tell_ratios(rows, jpos);
         let note =
             "runs whose answers were not all right, or not as many as the host counted; they are in no other row";
         rows.add("switch.wrong", "switch: runs that do not count", self.wrong as f64, "runs", Bar::AtMost(0.0), note);
+    }
+
+    /// What the disk does by itself.
+    fn stalled(&self) -> String {
+        let share = median(self.stalls.iter().map(|(sum, _)| sum.as_secs_f64() / RUN_S * 100.0).collect());
+        let longest = self.stalls.iter().map(|(_, longest)| longest.as_secs_f64() * 1e3).fold(0.0, f64::max);
+        format!(
+            "; before each run, bare flushes of {PACED_BYTES} bytes every {PACED_EVERY:?}: {share:.2} % of the time in such that took over {STALL:?}, the longest {longest:.1} ms"
+        )
     }
 
     fn rate_bar(&self, lane: &str, level: Level, jpos: Option<&Jpos>) -> (Bar, String) {
@@ -245,6 +265,28 @@ impl Measured {
             }
         }
     }
+}
+
+/// Flushes as the journal does at 20,000 requests a second, with nothing else under way.
+fn stalls() -> (Duration, Duration) {
+    let scratch = Scratch::new("stalls");
+    let bare = Bare::new(&scratch);
+    let (mut sum, mut longest) = (Duration::ZERO, Duration::ZERO);
+    let until = Instant::now() + Duration::from_secs_f64(RUN_S);
+    for idx in 0.. {
+        let begun = Instant::now();
+        if begun >= until {
+            break;
+        }
+        bare.flush_of(idx, PACED_BYTES);
+        let took = begun.elapsed();
+        if took > STALL {
+            sum += took;
+        }
+        longest = longest.max(took);
+        pause(PACED_EVERY.saturating_sub(took));
+    }
+    (sum, longest)
 }
 
 /// One run with everything fresh. `None`, and a word, when it does not count.
