@@ -120,11 +120,7 @@ impl Standby {
                 first_seq,
                 "journal: this stand-by was slower than the holder deletes, and reads the stream anew"
             );
-            self.reading = Reading::default();
-            read = match self.follower.begin_anew().await {
-                Ok(()) => self.catch_up().await,
-                Err(error) => Err(error),
-            };
+            read = self.read_anew().await;
         }
         let took = self.since(since_ns);
         if read.is_ok() && self.follower.lease().is_some_and(|lease| took > lease / SLOW_PER_LEASE) {
@@ -134,6 +130,13 @@ impl Standby {
         self.views.send_replace(self.view());
         read.map_err(|error| self.reading.told(error.into()))?;
         Ok(self.view())
+    }
+
+    async fn read_anew(&mut self) -> Result<(), StreamOpenError> {
+        self.follower.begin_anew().await?;
+        // Only now: until then what was read and where it ends belong together.
+        self.reading = Reading::default();
+        self.catch_up().await
     }
 
     async fn catch_up(&mut self) -> Result<(), StreamOpenError> {
