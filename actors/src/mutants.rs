@@ -113,21 +113,11 @@ mod switch {
             Self::RecordWithoutExpected,
         ];
 
-        /// Those that only a journal on a stream shows, most of them only beside a stand-by.
-        pub const OF_STREAMS: [Self; 12] = [
-            Self::ExpectedNotSent,
-            Self::FirstMessageForGroup,
-            Self::UnknownIsAcked,
-            Self::UnknownSentAgain,
-            Self::OlderTermGoesOn,
-            Self::ShorterAccepted,
-            Self::EffectToTheLeasesEnd,
-            Self::LeaseFromAnswer,
-            Self::IdleWithoutRenewal,
-            Self::ImpatientStandby,
-            Self::LaggardTakesOver,
-            Self::RecordWithoutExpected,
-        ];
+        /// Whether only a journal on a stream shows it, mostly only beside a stand-by: these are the last ones.
+        #[must_use]
+        pub const fn is_of_streams(self) -> bool {
+            self as u8 >= Self::ExpectedNotSent as u8
+        }
     }
 
     /// 0 for none, else one more than the mutation's number.

@@ -56,10 +56,7 @@ pub(crate) async fn open_journal(options: &JournalOptions, world: &Arc<dyn World
                 let lease = options.new_lease(&(Arc::clone(world) as Arc<dyn World>));
                 match open_storage(options, &**world, &mut reading, lease.clone()).await {
                     Ok((storage, recovery)) => break (storage, recovery, reading.image, reading.unproven, lease),
-                    Err(error) if is_unreachable(&error) && Instant::now() < until => {
-                        tracing::warn!(%error, "journal: the start waits for the stream");
-                        tokio::time::sleep(START_WAIT).await;
-                    }
+                    Err(error) if is_unreachable(&error) && Instant::now() < until => wait_after(&error).await,
                     Err(error) => return Err(reading.told(error)),
                 }
             }
@@ -173,6 +170,11 @@ fn is_unreachable(error: &RigError) -> bool {
     }
 }
 
+async fn wait_after(error: &(dyn std::error::Error + Sync)) {
+    tracing::warn!(%error, "journal: the start waits for the stream");
+    tokio::time::sleep(START_WAIT).await;
+}
+
 /// Writes and flushes a group of a start, as often as the writer would: on a stream, servers may hold an election, and
 /// what another process had sent before it was fenced may still arrive.
 async fn store(storage: &mut dyn Storage, group: Group<'_>) -> Result<GroupAt, StorageError> {
@@ -182,8 +184,7 @@ async fn store(storage: &mut dyn Storage, group: Group<'_>) -> Result<GroupAt, S
         && error.is_unreachable()
         && Instant::now() < until
     {
-        tracing::warn!(%error, "journal: the start waits for the stream");
-        tokio::time::sleep(START_WAIT).await;
+        wait_after(error).await;
         stored = match storage.replace(group.flushed).await {
             Ok(()) => append(storage, group).await,
             Err(error) => Err(error),

@@ -188,14 +188,7 @@ fn run(seed: u64, is_patient: bool) -> Met {
     runtime.block_on(async {
         let mut racks = Racks::new(seed, is_patient).await;
         let ppm = [0, 5_000, 30_000][(seed % 3) as usize];
-        racks.stream.set_faults(StreamFaults {
-            lost_ack_ppm: ppm,
-            lost_publish_ppm: ppm,
-            late_ppm: ppm,
-            doubled_ppm: ppm,
-            election_ppm: ppm,
-            stale_ppm: ppm,
-        });
+        racks.stream.set_faults(StreamFaults::all(ppm));
         for _ in 0..400 {
             racks.step().await;
         }

@@ -65,12 +65,10 @@ impl Keep {
                 ..DiskFaults::default()
             }),
             Some(stream) => stream.set_faults(StreamFaults {
-                lost_ack_ppm: ppm,
                 lost_publish_ppm: ppm / 2,
                 late_ppm: ppm / 2,
-                doubled_ppm: ppm,
                 election_ppm: ppm / 10,
-                stale_ppm: ppm,
+                ..StreamFaults::all(ppm)
             }),
         }
         ppm > 0 || full > 0

@@ -39,7 +39,7 @@ pub fn run(name: &str, start: u64, seeds: u64, options: &Options) -> bool {
 pub fn catch(mutation: Mutation, start: u64, seeds: u64, options: &Options) -> Option<(u64, u64, Violation)> {
     set(Some(mutation));
     let on_stream = Options { storage: Storage::Pair, ..options.clone() };
-    let options = if Mutation::OF_STREAMS.contains(&mutation) { &on_stream } else { options };
+    let options = if mutation.is_of_streams() { &on_stream } else { options };
     let is_threaded = mutation == Mutation::SkipGateForState;
     let seeds = if is_threaded { seeds.min(THREADED_MAX) } else { seeds };
     let next = AtomicU64::new(start);

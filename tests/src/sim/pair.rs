@@ -429,12 +429,5 @@ fn is_excused(error: &RigError) -> bool {
 }
 
 fn faults(ppm: u32) -> StreamFaults {
-    StreamFaults {
-        lost_ack_ppm: ppm,
-        lost_publish_ppm: ppm,
-        late_ppm: ppm,
-        doubled_ppm: ppm,
-        election_ppm: ppm / 4,
-        stale_ppm: ppm,
-    }
+    StreamFaults { election_ppm: ppm / 4, ..StreamFaults::all(ppm) }
 }

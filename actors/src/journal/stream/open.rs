@@ -25,8 +25,8 @@ use crate::mutants::{self, Mutation};
 /// How often a new term is tried when something arrives meanwhile.
 const TERM_TRIES: u32 = 8;
 /// How often whoever is behind the leader is asked again, and after how long.
-pub(super) const BEHIND_TRIES: u32 = 100;
-pub(super) const BEHIND_WAIT: Duration = Duration::from_millis(50);
+const BEHIND_TRIES: u32 = 100;
+const BEHIND_WAIT: Duration = Duration::from_millis(50);
 
 /// How to open a journal on a stream.
 #[derive(Clone, Debug)]
@@ -133,6 +133,25 @@ pub(super) fn check_has_no_files(disk: &dyn Disk, listing: &Listing) -> Result<(
         return Ok(());
     }
     Err(StreamOpenError::OnFiles { dir: disk.label() })
+}
+
+/// Whoever gives ranges may be behind the leader; how often in a row it gave nothing.
+#[derive(Default)]
+pub(super) struct Behind {
+    tries: u32,
+}
+
+impl Behind {
+    /// Waits before the rest up to `to_seq` is asked for; refuses after too many times in which nothing came.
+    pub(super) async fn wait(&mut self, log: &dyn Log, has_come: bool, to_seq: u64) -> Result<(), LogError> {
+        self.tries = if has_come { 0 } else { self.tries + 1 };
+        if self.tries > BEHIND_TRIES {
+            let (stream, reason) = (log.name(), format!("who answers is behind sequence {to_seq}"));
+            return Err(LogError::Unreachable { stream, action: "read what was stored", reason });
+        }
+        tokio::time::sleep(BEHIND_WAIT).await;
+        Ok(())
+    }
 }
 
 /// Reads a stream as it grows, until it becomes its writer.
@@ -283,7 +302,7 @@ impl Follower {
     /// Reads everything up to what the leader had when it was asked.
     pub(crate) async fn read(&mut self, visit: Visit<'_>) -> Result<(), StreamOpenError> {
         let to_seq = self.last_seq;
-        let mut tries = 0;
+        let mut behind = Behind::default();
         while self.replay.seq < to_seq {
             let before = self.replay.seq;
             let mut range = self.log.range(before + 1, to_seq);
@@ -295,13 +314,8 @@ impl Follower {
                     self.show(whole, visit)?;
                 }
             }
-            tries = if self.replay.seq > before { 0 } else { tries + 1 };
-            if tries > BEHIND_TRIES {
-                let (stream, reason) = (self.log.name(), format!("who answers is behind sequence {to_seq}"));
-                return Err(LogError::Unreachable { stream, action: "read what was stored", reason }.into());
-            }
             if self.replay.seq < to_seq {
-                tokio::time::sleep(BEHIND_WAIT).await;
+                behind.wait(&*self.log, self.replay.seq > before, to_seq).await?;
             }
         }
         Ok(())

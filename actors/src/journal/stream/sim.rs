@@ -37,6 +37,21 @@ pub struct StreamFaults {
     pub stale_ppm: u32,
 }
 
+impl StreamFaults {
+    /// Each of them as often as the others.
+    #[must_use]
+    pub fn all(ppm: u32) -> Self {
+        Self {
+            lost_ack_ppm: ppm,
+            lost_publish_ppm: ppm,
+            late_ppm: ppm,
+            doubled_ppm: ppm,
+            election_ppm: ppm,
+            stale_ppm: ppm,
+        }
+    }
+}
+
 /// How many faults were met, so that a run without any cannot pass for a test of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamFired {

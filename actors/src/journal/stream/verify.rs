@@ -13,7 +13,7 @@ use super::super::storage::SegmentId;
 use super::format;
 use super::log::{Log, LogError, LogUsage};
 use super::mark::Mark;
-use super::open::{BEHIND_TRIES, BEHIND_WAIT, check_has_no_files, oldest_alive, purged, shorter, told_broken};
+use super::open::{Behind, check_has_no_files, oldest_alive, purged, shorter, told_broken};
 use super::replay::{Broken, Replay, Whole};
 use super::{MARK_FILE, StreamOpenError};
 
@@ -197,7 +197,7 @@ impl<'l> Walk<'l> {
     /// Reads to the end; `false` when what was to be read next has been purged meanwhile.
     async fn read(&mut self) -> Result<bool, StreamOpenError> {
         let to_seq = self.usage.last_seq;
-        let mut tries = 0;
+        let mut behind = Behind::default();
         while self.seq < to_seq {
             let before = self.seq;
             let mut range = self.log.range(before + 1, to_seq);
@@ -207,13 +207,8 @@ impl<'l> Walk<'l> {
                 }
                 self.message(found, &payload);
             }
-            tries = if self.seq > before { 0 } else { tries + 1 };
-            if tries > BEHIND_TRIES {
-                let (stream, reason) = (self.log.name(), format!("who answers is behind sequence {to_seq}"));
-                return Err(LogError::Unreachable { stream, action: "read what was stored", reason }.into());
-            }
             if self.seq < to_seq {
-                tokio::time::sleep(BEHIND_WAIT).await;
+                behind.wait(self.log, self.seq > before, to_seq).await?;
             }
         }
         Ok(true)

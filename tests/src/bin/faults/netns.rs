@@ -109,13 +109,7 @@ fn on_links(server: &Server, links: &Links) -> OnBus {
 fn pair(mut pair: Pair, links: &Links, rounds: u64, chance: &mut Chance, report: &mut Report) -> Result<(), Stop> {
     CUTS.iter().zip(0..rounds).for_each(|(cut, _)| report.expect(cut.kind));
     let outcome = cuts(&mut pair, links, rounds, chance, report);
-    report.tally(std::mem::take(&mut pair.tally));
-    pair.figures.tell(&CUTS.map(|cut| cut.kind), report);
-    outcome?;
-    match pair.figures.after_fence {
-        0 => Ok(()),
-        _ => Err(Stop::Broken("a fenced holder reached the bank".to_owned())),
-    }
+    pair.judge(outcome, &CUTS.map(|cut| cut.kind), report)
 }
 
 fn cuts(pair: &mut Pair, links: &Links, rounds: u64, chance: &mut Chance, report: &mut Report) -> Outcome {

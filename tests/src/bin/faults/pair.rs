@@ -17,7 +17,7 @@ use fluxrig_tests::outside::tally::Tally;
 use fluxrig_tests::outside::{Outcome, World, tried, wait};
 use tokio::time::Instant;
 
-use super::class::{Ask, Report};
+use super::class::{Ask, Report, Stop};
 
 pub(crate) const LEASE: Duration = Duration::from_millis(2000);
 /// From the fault to the first answer, as it is promised for a lease like that.
@@ -219,6 +219,17 @@ impl Pair {
         match is_clean {
             true => Ok(()),
             false => Err(format!("{}\n  {}\n  {}", self.tally, self.tally.findings.join("\n  "), holder.daemon.log())),
+        }
+    }
+
+    /// Tells what all of it came to, whether it held or not.
+    pub(crate) fn judge(&mut self, outcome: Outcome, kinds: &[&'static str], report: &mut Report) -> Result<(), Stop> {
+        report.tally(std::mem::take(&mut self.tally));
+        self.figures.tell(kinds, report);
+        outcome?;
+        match self.figures.after_fence {
+            0 => Ok(()),
+            _ => Err(Stop::Broken("a fenced holder reached the bank".to_owned())),
         }
     }
 

@@ -24,15 +24,9 @@ pub(crate) fn run(ask: &Ask, rounds: u64, chance: &mut Chance, report: &mut Repo
     let server = Server::start(&program, &Wanted::default())?;
     let mut pair = Pair::new(&on_one(&server, vec![server.url()]), ask, chance)?;
     let outcome = take_overs(&mut pair, rounds, chance, report);
-    report.tally(std::mem::take(&mut pair.tally));
-    let figures = &pair.figures;
-    figures.tell(&KINDS, report);
-    outcome?;
-    if figures.after_fence > 0 {
-        return Err(Stop::Broken("a fenced holder reached the bank".to_owned()));
-    }
+    pair.judge(outcome, &KINDS, report)?;
     // A slice runs beside everything else that CI does.
-    let longest = figures.times.iter().map(|time| time.answered).max().unwrap_or_default();
+    let longest = pair.figures.times.iter().map(|time| time.answered).max().unwrap_or_default();
     if !ask.is_slice && longest > TAKE_OVER_MAX {
         return Err(Stop::Broken(format!("a take-over took {longest:?}, expected at most {TAKE_OVER_MAX:?}")));
     }

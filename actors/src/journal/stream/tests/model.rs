@@ -504,14 +504,7 @@ fn run_model(seed: u64, steps: u64, faults: StreamFaults) -> (StreamFired, Met) 
 }
 
 fn faults(ppm: u32) -> StreamFaults {
-    StreamFaults {
-        lost_ack_ppm: ppm,
-        lost_publish_ppm: ppm,
-        late_ppm: ppm,
-        doubled_ppm: ppm,
-        election_ppm: ppm / 2,
-        stale_ppm: 5 * ppm,
-    }
+    StreamFaults { election_ppm: ppm / 2, stale_ppm: 5 * ppm, ..StreamFaults::all(ppm) }
 }
 
 /// Many seeds; `JOURNAL_SEEDS` runs more, from `JOURNAL_SEED` on.
