@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use fluxrig_actors::clock::SimWorld;
@@ -106,6 +106,10 @@ pub(crate) struct Logged(Arc<Mutex<Vec<u8>>>);
 
 impl Logged {
     pub(crate) fn start(&self) -> tracing::subscriber::DefaultGuard {
+        // As long as tracing knows of one subscriber, the thread that meets an event first decides alone, and for all
+        // threads, whether anybody listens to it. One more that never ends, and each event asks them all.
+        static ANOTHER: OnceLock<tracing::Dispatch> = OnceLock::new();
+        ANOTHER.get_or_init(|| tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default()));
         let logged = self.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)
@@ -139,6 +143,17 @@ impl Write for Logged {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+#[test]
+fn what_another_thread_says_first_is_heard_here() {
+    let logged = Logged::default();
+    let guard = logged.start();
+    let say = || tracing::info!("here and there");
+    std::thread::spawn(say).join().unwrap();
+    say();
+    drop(guard);
+    assert_eq!(logged.lines_of("tests::harness").len(), 1, "{}", logged.text());
 }
 
 fn folder(type_name: &str) -> PathBuf {

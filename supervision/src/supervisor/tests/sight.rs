@@ -58,7 +58,7 @@ async fn a_panicking_reader_harms_nobody() {
 #[tokio::test(start_paused = true)]
 async fn a_stuck_child_is_reported_once_per_episode() {
     let log = Log::default();
-    let _guard = tracing::subscriber::set_default(log.clone());
+    let _guard = log.start();
     let stage = Stage::new();
     let (hand, vitals) = gauged(&stage, "a");
     let hand = hand.stuck_after(Duration::from_secs(10));
@@ -92,7 +92,7 @@ async fn a_stuck_child_is_reported_once_per_episode() {
 #[tokio::test(start_paused = true)]
 async fn a_child_that_does_not_start_is_told_once_however_deep() {
     let log = Log::default();
-    let _guard = tracing::subscriber::set_default(log.clone());
+    let _guard = log.start();
     let stage = Stage::new();
     let low = SupervisorSpec::one_for_one().child(stage.clumsy("e", 0, 1));
     let middle = SupervisorSpec::one_for_one().child(ChildSpec::supervisor("low", low));

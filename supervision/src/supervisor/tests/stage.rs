@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::watch;
@@ -149,6 +149,14 @@ impl Stage {
 pub(super) struct Log(Arc<Mutex<HashMap<String, usize>>>);
 
 impl Log {
+    pub(super) fn start(&self) -> tracing::subscriber::DefaultGuard {
+        // As long as tracing knows of one subscriber, the thread that meets an event first decides alone, and for all
+        // threads, whether anybody listens to it. One more that never ends, and each event asks them all.
+        static ANOTHER: OnceLock<tracing::Dispatch> = OnceLock::new();
+        ANOTHER.get_or_init(|| tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default()));
+        tracing::subscriber::set_default(self.clone())
+    }
+
     pub(super) fn count(&self, message: &str) -> usize {
         self.0.lock().unwrap().get(message).copied().unwrap_or(0)
     }
