@@ -6,6 +6,7 @@
 mod tally;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -16,6 +17,10 @@ use tally::Tally;
 
 /// Enough to meet every kind of fault, few enough for a minute or two; thousands run in `cargo xtask sim`.
 const SIM_SEEDS: &str = "200";
+
+/// The longest that a step which tries our programs may print nothing: a test that hangs must fail, by name, before the
+/// machine that runs it gives up on all of them. The slowest takes a minute.
+const SILENCE_MAX: Duration = Duration::from_secs(600);
 
 /// Runs all steps and ends with one line that sums up all tests.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
@@ -40,7 +45,7 @@ const STEPS: &[Step] = &[
     Step { name: "lints", run: |_| child::run(&mut child::cargo("clippy --workspace --all-targets -- -D warnings")) },
     Step { name: "tidy", run: |_| tidy::run(&[]) },
     Step { name: "tests", run: |run| run.tests(TESTS) },
-    Step { name: "doc tests", run: |run| run.tests("test --workspace --doc --no-fail-fast") },
+    Step { name: "doc tests", run: |run| run.watch(&mut child::cargo("test --workspace --doc --no-fail-fast")) },
     Step { name: "programs", run: Run::build_programs },
     Step { name: "simulation", run: Run::simulation },
     Step { name: "faults", run: Run::faults },
@@ -76,8 +81,14 @@ impl Run {
         outcome.with_context(|| format!("step `{}` failed", step.name))
     }
 
+    /// The build takes as long as it takes; what was built is watched.
     fn tests(&mut self, arguments: &str) -> Result<()> {
-        child::run_lines(&mut child::cargo(arguments), |line| {
+        child::run(child::cargo(arguments).arg("--no-run"))?;
+        self.watch(&mut child::cargo(arguments))
+    }
+
+    fn watch(&mut self, command: &mut Command) -> Result<()> {
+        child::run_watched(command, SILENCE_MAX, |line| {
             println!("{line}");
             self.tally.count(line);
         })
@@ -95,12 +106,14 @@ impl Run {
     }
 
     fn simulation(&mut self) -> Result<()> {
-        child::run(child::command(self.program("sim")?).args(["--seeds", SIM_SEEDS]))
+        let mut sim = child::command(self.program("sim")?);
+        self.watch(sim.args(["--seeds", SIM_SEEDS]))
     }
 
     /// A few faults of each class, against the binary as a process; thousands run in `cargo xtask faults`.
     fn faults(&mut self) -> Result<()> {
-        child::run(child::command(self.program("faults")?).args(["--slice", "--daemon"]).arg(self.program("fluxrig")?))
+        let mut faults = child::command(self.program("faults")?);
+        self.watch(faults.args(["--slice", "--daemon"]).arg(self.program("fluxrig")?))
     }
 
     /// Rules of the runtime broken one by one: the simulation must notice each, or it has no teeth.
@@ -111,11 +124,12 @@ impl Run {
     /// Each example checks its own result, so its exit code is the verdict.
     fn examples(&mut self) -> Result<()> {
         let folder = child::root().join("examples");
+        let programs = std::mem::take(&mut self.programs);
         let (mut run_count, mut failed) = (0, Vec::new());
-        for program in self.programs.iter().filter(|program| program.manifest.starts_with(&folder)) {
+        for program in programs.iter().filter(|program| program.manifest.starts_with(&folder)) {
             println!("-- example `{}`", program.name);
             run_count += 1;
-            if let Err(error) = child::run(&mut child::command(&program.executable)) {
+            if let Err(error) = self.watch(&mut child::command(&program.executable)) {
                 println!("-- example `{}`: {error}", program.name);
                 failed.push(program.name.as_str());
             }
