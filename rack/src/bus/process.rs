@@ -31,6 +31,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const LOOK_EVERY_MAX: Duration = Duration::from_secs(1);
 /// What the server says of a stream that is on its disk and not there.
 const UNRECOVERED: &str = "could not be recovered";
+/// How long it may say so once it takes clients: a stream that a client is just making is on its disk a moment before
+/// it is there, too. Making one flushes, which takes its time on a busy disk.
+const UNRECOVERED_TIME: Duration = Duration::from_secs(5);
 /// Between two looks at a server that runs.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// How long it may take to answer.
@@ -126,6 +129,7 @@ impl Running<'_> {
     async fn until_healthy(&mut self) -> Result<(), String> {
         let until = Instant::now() + START_TIME;
         let mut pause = LOOK_EVERY;
+        let mut unrecovered_until = None;
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(self.epitaph(status));
@@ -133,10 +137,13 @@ impl Running<'_> {
             let Err(why) = probe(self.launch.monitor).await else { return Ok(()) };
             // It takes clients once it has read its store: what it has not recovered by then it never will.
             if why.contains(UNRECOVERED) && TcpStream::connect(self.launch.address).await.is_ok() {
-                // It may have been recovered between the two questions.
-                let Err(why) = probe(self.launch.monitor).await else { return Ok(()) };
-                let store = self.launch.place.store();
-                return Err(format!("{why}; its folder is in `{}`", store.display()));
+                let until = *unrecovered_until.get_or_insert_with(|| Instant::now() + UNRECOVERED_TIME);
+                if Instant::now() >= until {
+                    let store = self.launch.place.store();
+                    return Err(format!("{why}; its folder is in `{}`", store.display()));
+                }
+            } else {
+                unrecovered_until = None;
             }
             if Instant::now() >= until {
                 return Err(format!("it was not healthy within {} s: {why}", START_TIME.as_secs()));

@@ -174,3 +174,28 @@ async fn what_was_never_made_is_put_aside_and_what_holds_messages_is_not() {
     let (_, keeping) = start("bus::torn", &dir, &wanted).await.unwrap();
     keeping.stop().await;
 }
+
+#[tokio::test]
+async fn a_stream_that_a_client_is_just_making_is_waited_for() {
+    let dir = TempDir::new("making");
+    // The server finds a folder of a stream that it does not know, and says so, until the folder is gone.
+    let making = dir.0.join("bus/store/jetstream/$G/streams/making");
+    std::fs::create_dir_all(making.join("msgs")).unwrap();
+    std::fs::write(making.join("msgs/1.blk"), "message").unwrap();
+    let log = dir.0.join("bus/nats-server.log");
+    let made = async {
+        while !std::fs::read_to_string(&log).unwrap_or_default().contains("could not be recovered") {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        std::fs::remove_dir_all(&making).unwrap();
+        std::future::pending::<()>().await;
+    };
+    let wanted = wanted("");
+    let started = tokio::select! {
+        started = start("bus::making", &dir, &wanted) => started,
+        () = made => unreachable!("it waits for ever"),
+    };
+    if let Some((_, keeping)) = started {
+        keeping.stop().await;
+    }
+}
