@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{Daemon, TempDir, done, fluxrig, free_addresses, text};
+use crate::harness::{Daemon, TempDir, done, fluxrig, free_addresses, text, wait_until};
 
 const GEARS: &str = "gears:\n  - { name: source, type: generator, config: { count: 1 } }\n  - { name: shown, type: log }\n\
                      wires:\n  - { from: source, to: shown, backend: jetstream }\n";
@@ -41,9 +41,7 @@ fn is_running(pid: u32) -> bool {
 }
 
 fn until_gone(pid: u32) {
-    while is_running(pid) {
-        std::thread::yield_now();
-    }
+    wait_until("the server has ended", || !is_running(pid));
 }
 
 #[test]
@@ -163,15 +161,13 @@ fn a_rack_that_is_killed_while_it_starts_its_server_leaves_none() {
         drop(std::fs::remove_dir_all(&data));
         let mut command = fluxrig(&["run", scenario.to_str().unwrap(), "--data-dir", data.to_str().unwrap()]);
         let mut rack = command.stderr(std::process::Stdio::null()).spawn().unwrap();
-        while !data.join("bus").join(moment).exists() {
+        wait_until(moment, || {
             assert!(rack.try_wait().unwrap().is_none(), "it ended before {moment}");
-            std::thread::yield_now();
-        }
+            data.join("bus").join(moment).exists()
+        });
         rack.kill().unwrap();
         rack.wait().unwrap();
-        while servers_of(&data) > 0 {
-            std::thread::yield_now();
-        }
+        wait_until("no server is left", || servers_of(&data) == 0);
     }
 }
 
@@ -218,25 +214,17 @@ fn what_is_published_while_a_rack_is_down_arrives_in_order_and_once() {
     assert_eq!(top["bus"]["waiting"], serde_json::json!(["source.out->sink.in"]));
     let north = start("north");
     south.until(|top| top["bus"]["state"] == "up");
-    while seqs(&out).len() < COUNT / 10 {
-        std::thread::yield_now();
-    }
+    wait_until("a tenth has come", || seqs(&out).len() >= COUNT / 10);
     south.kill();
     // It goes on while nobody reads.
     let at_kill = seqs(&out).len();
-    while passed_by(&north) < (at_kill + COUNT / 10) as u64 {
-        std::thread::yield_now();
-    }
+    wait_until("a tenth waits", || passed_by(&north) >= (at_kill + COUNT / 10) as u64);
     south = start("south");
-    while seqs(&out).len() < COUNT / 2 {
-        std::thread::yield_now();
-    }
+    wait_until("half of it has come", || seqs(&out).len() >= COUNT / 2);
     // The server, too. The rack that sends stays: a generator that is started again begins again.
     let pid = server_pid(&north.top()).to_string();
     assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
-    while seqs(&out).last() != Some(&(COUNT as u64 - 1)) {
-        std::thread::yield_now();
-    }
+    wait_until("all of it has come", || seqs(&out).last() == Some(&(COUNT as u64 - 1)));
     // What the file was writing when its rack was killed it writes again: it cannot know. All else comes once.
     let found = seqs(&out);
     let mut next = 0;
@@ -338,9 +326,7 @@ fn a_journal_on_the_bus_survives_kills_of_the_rack_and_of_the_server() {
     };
     let before = groups(&daemon);
     send(1);
-    while groups(&daemon) <= before {
-        std::thread::yield_now();
-    }
+    wait_until("another group is written", || groups(&daemon) > before);
     daemon.kill();
     drop(std::fs::remove_file(data.join("control.sock")));
     let daemon = Daemon::start(&scenario, &data);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use fluxrig_rack::SERIES;
 use serde_json::Value;
 
-use crate::harness::{Daemon, TempDir, done, fluxrig, get, passed, text};
+use crate::harness::{Daemon, TempDir, done, fluxrig, get, passed, text, wait_until};
 
 fn pipeline(dir: &TempDir, count: u64) -> PathBuf {
     let out = dir.0.join("out.jsonl");
@@ -319,11 +319,10 @@ fn a_socket_left_by_a_kill_is_replaced_and_the_journal_goes_on() {
     let left = std::fs::metadata(data_dir.join("control.sock")).unwrap();
     let daemon = Daemon::start(&scenario, &data_dir);
     // The old name is there at once; the new one is another file.
-    while std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(data_dir.join("control.sock")).unwrap())
-        == std::os::unix::fs::MetadataExt::ino(&left)
-    {
-        std::thread::yield_now();
-    }
+    wait_until("the socket is another", || {
+        let found = std::fs::metadata(data_dir.join("control.sock")).unwrap();
+        std::os::unix::fs::MetadataExt::ino(&found) != std::os::unix::fs::MetadataExt::ino(&left)
+    });
     daemon.top();
     assert_eq!(daemon.terminate().0, Some(0));
     let output = done(&["journal", "verify", "--data-dir", data_dir.to_str().unwrap()]);
@@ -492,7 +491,7 @@ fn a_second_signal_ends_what_does_not_drain() {
     let metrics = top["metrics"].as_str().unwrap().to_owned();
     assert!(get(&metrics, "/metrics").1.contains("fluxrig_gear_failed{gear=\"sink\"} 1\n"));
     daemon.signal();
-    while get(&metrics, "/readyz") != (503, "draining\n".to_owned()) {}
+    wait_until("it drains", || get(&metrics, "/readyz") == (503, "draining\n".to_owned()));
     assert_eq!(get(&metrics, "/healthz").0, 200);
     assert!(daemon.ask(&["dlq", "list"]).status.success());
     let output = daemon.ask(&["dlq", "purge", "--all", "--yes"]);

@@ -6,8 +6,13 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::Instant;
+
+/// Longest wait for a fact: the machine may have other things to do.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A folder of its own, gone with the value.
 pub(crate) struct TempDir(pub(crate) PathBuf);
@@ -98,12 +103,12 @@ impl Daemon {
         let log = File::create(data_dir.with_extension("log")).unwrap();
         let child = command.arg("--data-dir").arg(&data_dir).stderr(log).spawn().unwrap();
         let mut daemon = Self { child, data_dir };
-        while !daemon.data_dir.join("control.sock").exists() {
+        wait_until("its control socket is there", || {
             if let Some(status) = daemon.child.try_wait().unwrap() {
                 panic!("ended at the start with {status}: {}", daemon.log());
             }
-            std::thread::yield_now();
-        }
+            daemon.data_dir.join("control.sock").exists()
+        });
         daemon
     }
 
@@ -124,11 +129,13 @@ impl Daemon {
 
     /// Asks until a fact is so.
     pub(crate) fn until(&self, fact: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + PATIENCE;
         loop {
             let top = self.top();
             if fact(&top) {
                 return top;
             }
+            assert!(Instant::now() < end, "still {top}; its log: {}", self.log());
         }
     }
 
@@ -183,6 +190,16 @@ impl Drop for Daemon {
         // It has ended already unless the test failed.
         drop(self.child.kill());
         drop(self.child.wait());
+    }
+}
+
+/// Looks until a fact is so.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut fact: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !fact() {
+        assert!(Instant::now() < end, "{what}: not so after {PATIENCE:?}");
+        std::thread::yield_now();
     }
 }
 

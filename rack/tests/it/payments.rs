@@ -8,7 +8,7 @@ use std::time::Duration;
 use fluxrig_gears::iso8583::Decoded;
 use tokio::time::Instant;
 
-use crate::harness::{Daemon, TempDir, done, fluxrig, free_addresses, get, passed, text as utf8};
+use crate::harness::{Daemon, TempDir, done, fluxrig, free_addresses, get, passed, text as utf8, wait_until};
 use crate::taps::Tap;
 use crate::terminal::{Line, answer, payment, spec, text};
 
@@ -33,9 +33,10 @@ impl Payments {
         let mut line = payments.line();
         let mut number = 900_000;
         // Until the line to the bank is up, there is no destination.
-        while text(&line.asked(&payment('4', 9999, number)), "39") != "00" {
+        wait_until("a payment is approved", || {
             number += 1;
-        }
+            text(&line.asked(&payment('4', 9999, number)), "39") == "00"
+        });
         payments
     }
 
@@ -194,7 +195,7 @@ fn bytes_that_are_no_message_are_a_dead_letter_without_card_data() {
         assert!(told.contains("  dead again as ") && told.contains("`raw`: found none"), "{told}");
     }
     let is_without = |letter: &serde_json::Value| letter["reason"].as_str().unwrap().starts_with("`raw`: found none");
-    while !payments.daemon.letters().iter().all(is_without) {}
+    wait_until("they are dead again", || payments.daemon.letters().iter().all(is_without));
     payments.end();
 }
 
@@ -288,13 +289,11 @@ fn the_second_bank_is_asked_while_the_first_is_down() {
     let line_2 = until_at(&mut terminal, &bank_2, &mut numbers);
     drop((line_2, bank_2));
     // Both are down: an answer all the same, and at last at once, without waiting for a bank.
-    loop {
+    wait_until("a decline comes at once", || {
         let (request, since) = (payment('4', 1, numbers.next().unwrap()), Instant::now());
         assert_eq!(terminal.asked(&request), answer(&request, "91"));
-        if since.elapsed() < Duration::from_secs(2) {
-            break;
-        }
-    }
+        since.elapsed() < Duration::from_secs(2)
+    });
     let bank_1 = TcpListener::bind(addresses[0]).unwrap();
     drop(until_at(&mut terminal, &bank_1, &mut numbers));
     let (code, log) = daemon.terminate();

@@ -17,7 +17,7 @@ fn scenario(dir: &TempDir) -> PathBuf {
     let text = format!(
         "meta: {{ name: waiting, version: 0.1.0 }}\n\
          bus: {{ managed: true, rack: hub, port: {}, token: of-this-test }}\n\
-         journal: {{ jetstream: {{ lease_ms: 1500, max_bytes: 67108864 }} }}\nracks: [{{ name: hub }}, {{ name: lines }}]\n\
+         journal: {{ jetstream: {{ lease_ms: 4000, max_bytes: 67108864 }} }}\nracks: [{{ name: hub }}, {{ name: lines }}]\n\
          gears:\n  - {{ name: lines, type: io_tcp, deploy: lines, config: {{ mode: server, bind: \"${{LINES}}\", framing: {{ delimiter: \"\\n\" }} }} }}\n  \
          - {{ name: peer, type: io_tcp, deploy: lines, config: {{ mode: client, connect: \"{nobody}\", framing: {{ delimiter: \"\\n\" }} }} }}\n  \
          - {{ name: shown, type: log, deploy: lines }}\n  - {{ name: source, type: generator, deploy: hub, config: {{ count: 1 }} }}\n  \

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{Daemon, TempDir, fluxrig, passed, text};
+use crate::harness::{Daemon, TempDir, fluxrig, passed, text, wait_until};
 
 const PAN: &str = "4111111111111111";
 
@@ -176,9 +176,10 @@ fn clients_that_never_read_hold_nothing_up() {
     // Those that went away leave their places.
     drop((open, late));
     let mut fresh: Vec<_> = Vec::new();
-    while fresh.len() < 16 {
+    wait_until("their places are free", || {
         fresh.extend(raw(&data_dir, "label.out->log.in"));
-    }
+        fresh.len() == 16
+    });
     drop(fresh);
     assert_eq!(daemon.terminate().0, Some(0));
 }
