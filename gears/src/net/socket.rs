@@ -1,7 +1,7 @@
 //! The seam for sockets: this machine's own, or simulated ones where the rig's world brings a network.
 //! A match on two kinds is all that a byte pays for it.
 
-use std::io::{Error, Result};
+use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -59,10 +59,21 @@ impl Network {
 
     pub(super) async fn connect(&self, address: &str) -> Result<Stream> {
         match self {
-            Self::Tcp => TcpStream::connect(address).await.map(Stream::Tcp),
+            Self::Tcp => not_to_itself(TcpStream::connect(address).await?).map(Stream::Tcp),
             Self::Sim(process) => process.connect(address).await.map(Stream::Sim),
         }
     }
+}
+
+/// Refuses a connection of a socket with itself. Whoever dials a port of this machine that nobody listens on may get that
+/// very port for its own end, and be connected: it would read what it has written, and keep the peer from its port.
+pub(super) fn not_to_itself(stream: TcpStream) -> Result<TcpStream> {
+    if stream.local_addr()? != stream.peer_addr()? {
+        return Ok(stream);
+    }
+    // Reset, so that nothing of it lingers on the port.
+    stream.set_zero_linger()?;
+    Err(ErrorKind::ConnectionRefused.into())
 }
 
 impl Listener {

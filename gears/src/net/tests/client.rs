@@ -9,6 +9,7 @@ use fluxrig_actors::protocol::Flags;
 use serde_json::{Value as Json, json};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::super::socket::not_to_itself;
 use super::server::lines;
 use super::{Peer, Stage, bytes, until};
 use crate::IoTcp;
@@ -39,6 +40,20 @@ impl Stage {
     async fn linked(&self, is_up: bool) {
         until("the link is said", || self.link().is_some_and(|link| link.0 == is_up)).await;
     }
+}
+
+#[tokio::test]
+async fn a_connection_of_a_socket_with_itself_is_none_and_leaves_the_port_to_the_peer() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    let itself = socket.connect(address).await.unwrap();
+    assert_eq!(not_to_itself(itself).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(address).unwrap();
+    let listener = socket.listen(1).unwrap();
+    assert!(not_to_itself(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap()).is_ok());
 }
 
 #[tokio::test]
