@@ -177,7 +177,8 @@ impl Node {
         let Admit { cell, door, sends, kept, dead, now_ns } = admit;
         // Into nothing when no wire leaves the door: then there is nothing to wait for either.
         let mut lane = sends.iter().map(|send| self.queues[send.queue].spec.lane).max().unwrap_or(Lane::Turbo);
-        if !kept.is_empty() {
+        let cell = cell.filter(|_| !kept.is_empty());
+        if let Some(cell) = cell {
             lane = lane.max(cell.lane);
         }
         if !dead.is_empty() {
@@ -195,7 +196,7 @@ impl Node {
             let dead = dead.into_iter().map(|(msg, after, note)| (msg, after.max(now), note)).collect();
             self.bury(dead, now_ns);
         }
-        if !kept.is_empty() {
+        if let Some(cell) = cell {
             cell.memory().apply(kept.drain(..), cell.lane.is_standard());
         }
         if lane.is_standard() {
@@ -271,7 +272,8 @@ impl Node {
 
 /// What an endpoint lets in at once, and what it keeps together with that.
 pub(crate) struct Admit<'a> {
-    pub(crate) cell: &'a Cell,
+    /// Whoever remembers `kept`.
+    pub(crate) cell: Option<&'a Cell>,
     pub(crate) door: &'a Door,
     pub(crate) sends: &'a mut Vec<Send>,
     /// What it remembers from here on.

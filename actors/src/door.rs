@@ -25,6 +25,17 @@ pub enum Closed {
     Halted,
 }
 
+impl Closed {
+    /// What the rig is, to whoever has to wait or is refused.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::Halted => "ended",
+            Self::Full | Self::Unflushed | Self::Disk => "busy",
+        }
+    }
+}
+
 /// How full the disk is, as far as doors care.
 #[derive(Debug, Default)]
 pub(crate) struct Gauge {

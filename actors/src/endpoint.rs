@@ -20,6 +20,7 @@ mod admission;
 mod effects;
 
 pub use admission::{Admission, Keep, Receipt, Refused};
+pub(crate) use admission::{BATCH, BATCH_BYTES};
 pub use effects::{Effect, Effects};
 
 /// What an endpoint does with an effect that may have happened before a crash.

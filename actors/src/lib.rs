@@ -57,7 +57,7 @@ pub use outlet::Outlet;
 pub use plan::{PlanError, PlanErrors, Supervision, nearest};
 pub use port::{IN, Input, OUT, Output, Ports};
 pub use rig::{
-    DeadLetter, DoorView, JournalOptions, LetterCount, LetterError, LetterFilter, OnFailed, Orphans, Replayed,
+    DeadLetter, DoorView, JournalOptions, LetterCount, LetterError, LetterFilter, OnFailed, Orphans, Replay, Replayed,
     RetainedMsg, Rig, RigError, RunningRig, Waiting, WaitsFor, WireView,
 };
 pub use standby::{Standby, StandbyView};

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::cell::Cell;
 use crate::clock::World;
-use crate::door::{Door, Gauge};
+use crate::door::{Closed, Door, Gauge};
 use crate::fate::Fates;
 use crate::gate::Gate;
 use crate::identity::IdKey;
@@ -324,6 +324,25 @@ impl Node {
 
     pub(crate) fn is_still(&self) -> bool {
         self.motion.load(Ordering::Acquire) <= 0
+    }
+
+    /// Waits until the door is open. An error when it stays closed: the node drains or has ended.
+    pub(crate) async fn open(&self, door: &Door) -> Result<(), Closed> {
+        // Who never has to wait would otherwise keep its worker, and could not be stopped.
+        tokio::task::consume_budget().await;
+        loop {
+            match door.closed() {
+                None => return Ok(()),
+                Some(closed @ (Closed::Draining | Closed::Halted)) => return Err(closed),
+                Some(Closed::Unflushed) => {
+                    // A door closed for this is a demand for a cut: nobody else may ask for one.
+                    let epoch = self.epoch();
+                    self.demand(After { flush: epoch, os: epoch });
+                    door.opening().await;
+                }
+                Some(Closed::Full | Closed::Disk) => door.opening().await,
+            }
+        }
     }
 
     /// Something that may have kept doors closed is over.

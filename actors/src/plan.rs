@@ -329,24 +329,23 @@ impl Plan {
 
     /// Wires that can be reached from an output port through gears; endpoints end the walk (HEART §3.2).
     pub(crate) fn reach(&self, part_idx: usize, port_idx: usize) -> BTreeSet<usize> {
+        let lines = self.lines.iter().enumerate().filter(|(_, line)| line.from == (part_idx, port_idx));
+        self.reach_of(lines.map(|(line_idx, _)| line_idx))
+    }
+
+    /// These wires, and what can be reached from them.
+    pub(crate) fn reach_of(&self, lines: impl IntoIterator<Item = usize>) -> BTreeSet<usize> {
         let mut reached = BTreeSet::new();
-        let mut ports = VecDeque::from([(part_idx, port_idx)]);
-        let mut walked = BTreeSet::new();
-        while let Some(port) = ports.pop_front() {
-            if !walked.insert(port) {
+        let mut ahead: VecDeque<usize> = lines.into_iter().collect();
+        while let Some(line_idx) = ahead.pop_front() {
+            let (to, input_idx) = self.lines[line_idx].to;
+            if !reached.insert(line_idx) || self.parts[to].is_endpoint() {
                 continue;
             }
-            for (line_idx, line) in self.lines.iter().enumerate().filter(|(_, line)| line.from == port) {
-                reached.insert(line_idx);
-                let (to, input_idx) = line.to;
-                if self.parts[to].is_endpoint() {
-                    continue;
-                }
-                let outputs = self.parts[to].ports.outputs.len();
-                ports.extend(
-                    (0..outputs).filter(|&idx| self.parts[to].ports.feeds(input_idx, idx)).map(|idx| (to, idx)),
-                );
-            }
+            let feeds = |&(part_idx, port_idx): &(usize, usize)| {
+                part_idx == to && self.parts[to].ports.feeds(input_idx, port_idx)
+            };
+            ahead.extend((0..self.lines.len()).filter(|&idx| feeds(&self.lines[idx].from)));
         }
         reached
     }

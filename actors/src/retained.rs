@@ -1,6 +1,7 @@
 //! What passed over a wire and stays readable for replay: sequences, times and positions, never bodies.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 use crate::journal::SegmentId;
 use crate::wire::{Position, Retention};
@@ -71,8 +72,33 @@ impl Retained {
         self.items.iter().map(|item| item.position.at.segment).min()
     }
 
-    pub(crate) fn items(&self) -> Vec<Item> {
-        self.items.iter().copied().collect()
+    #[cfg(test)]
+    pub(crate) fn all(&self) -> Vec<Item> {
+        self.items(&(0..=u64::MAX), |_| true, usize::MAX, u64::MAX)
+    }
+
+    /// The youngest, by its sequence.
+    pub(crate) fn last_seq(&self) -> Option<u64> {
+        self.items.back().map(|item| item.seq)
+    }
+
+    /// Those of these sequences that are meant, oldest first: at most `max` of them, and only the first one goes beyond
+    /// `bytes_max`.
+    pub(crate) fn items(
+        &self,
+        seqs: &RangeInclusive<u64>,
+        is_meant: impl Fn(&Item) -> bool,
+        max: usize,
+        bytes_max: u64,
+    ) -> Vec<Item> {
+        let from = self.items.partition_point(|item| item.seq < *seqs.start());
+        let items = self.items.range(from..).take_while(|item| item.seq <= *seqs.end());
+        let mut bytes = 0;
+        let fits = |item: &&Item| {
+            bytes += u64::from(item.position.len);
+            bytes <= bytes_max || bytes == u64::from(item.position.len)
+        };
+        items.filter(|item| is_meant(item)).take(max).take_while(fits).copied().collect()
     }
 }
 

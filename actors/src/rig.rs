@@ -23,11 +23,13 @@ mod drain;
 mod filter;
 mod letters;
 pub(crate) mod recover;
+mod replay;
 mod running;
 
 pub use drain::{Waiting, WaitsFor};
 pub use filter::{LetterCount, LetterFilter};
-pub use letters::{DeadLetter, LetterError, Replayed, RetainedMsg};
+pub use letters::{DeadLetter, LetterError};
+pub use replay::{Replay, Replayed, RetainedMsg};
 pub use running::{DoorView, RunningRig, WireView};
 
 /// Where a rig's journal is, and how it behaves.

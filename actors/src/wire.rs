@@ -2,11 +2,13 @@
 //! The wire is the mailbox: it belongs to the node and outlives the gears and the wire actor (HEART §2.3).
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fluxrig_protocol::{FieldPath, FluxMsg};
 use smol_str::SmolStr;
+
+use crate::door::Door;
 
 mod entry;
 mod queue;
@@ -112,6 +114,8 @@ pub(crate) struct Wire {
     pub(crate) name: SmolStr,
     pub(crate) options: WireOptions,
     pub(crate) queues: Box<[Arc<Queue>]>,
+    /// The way in for what is replayed, where messages are retained.
+    pub(crate) replay_door: OnceLock<Arc<Door>>,
 }
 
 impl Wire {

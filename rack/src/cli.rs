@@ -91,7 +91,7 @@ enum Command {
         #[command(subcommand)]
         command: bus::BusCommand,
     },
-    /// Delivers again what a wire of the running rack retains.
+    /// Delivers again what a wire of the running rack retains, as fast as there is room; a signal ends it.
     Replay(ReplayArgs),
     /// Shows what comes onto wires of the running rack, as it comes, without sensitive data.
     Tap(tap::TapArgs),

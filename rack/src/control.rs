@@ -98,7 +98,7 @@ pub enum Request {
         /// Which.
         letters: LetterFilter,
     },
-    /// Delivers again what a wire retains.
+    /// Delivers again what a wire retains, and says how far it is while it waits: the answer has many lines.
     Replay {
         /// `gear.port->gear.port`.
         wire: String,
@@ -209,7 +209,7 @@ async fn converse(stream: UnixStream, shared: Arc<Shared>, permit: OwnedSemaphor
     let mut reader = BufReader::new(reader.take(REQUEST_BYTES_MAX));
     timeout(CLIENT_TIME, reader.read_until(b'\n', &mut line)).await??;
     let answer = match serde_json::from_slice(&line) {
-        Ok(request @ (Request::Tap { .. } | Request::DlqReplay { .. })) => {
+        Ok(request @ (Request::Tap { .. } | Request::DlqReplay { .. } | Request::Replay { .. })) => {
             drop(permit);
             match shared.streams.try_acquire() {
                 Ok(_place) => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluxrig_actors::{DeadLetter, LetterCount, LetterError, Replayed, RunningRig};
+use fluxrig_actors::{DeadLetter, LetterCount, LetterError, RunningRig};
 use serde_json::{Value, json};
 
 use crate::control::{Answer, Request, refused};
@@ -15,7 +15,7 @@ use crate::view;
 /// Dead letters in one list; the newest.
 const LISTED_MAX: usize = 10_000;
 /// How long what was done may take to be durable.
-pub(crate) const DURABLE_TIME: Duration = Duration::from_secs(5);
+const DURABLE_TIME: Duration = Duration::from_secs(5);
 
 /// Answers one request.
 pub(crate) async fn answer(request: Request, shared: Arc<Shared>) -> Answer {
@@ -42,20 +42,24 @@ pub(crate) async fn answer(request: Request, shared: Arc<Shared>) -> Answer {
         None => Err(drains()),
     });
     match done.await {
-        Ok(Ok((value, true))) => match shared.rig.read().await.as_ref() {
-            // What an operator was told is done stays done.
-            Some(rig) => match tokio::time::timeout(DURABLE_TIME, rig.durable()).await {
-                Ok(true) => Answer::Done(value),
-                Ok(false) => drains(),
-                Err(_) => not_durable(),
-            },
-            None => drains(),
-        },
+        Ok(Ok((value, true))) => durable(&shared).await.err().unwrap_or(Answer::Done(value)),
         Ok(Ok((value, false))) => Answer::Done(value),
         Ok(Err(refused)) => refused,
         Err(_) => {
             refused(exit::FAILED, "request: found a failure inside the rack, expected an answer; remedy: see its log")
         }
+    }
+}
+
+/// What an operator was told is done stays done.
+pub(crate) async fn durable(shared: &Shared) -> Result<(), Answer> {
+    match shared.rig.read().await.as_ref() {
+        Some(rig) => match tokio::time::timeout(DURABLE_TIME, rig.durable()).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(drains()),
+            Err(_) => Err(not_durable()),
+        },
+        None => Err(drains()),
     }
 }
 
@@ -66,7 +70,7 @@ pub(crate) fn drains() -> Answer {
     )
 }
 
-pub(crate) fn not_durable() -> Answer {
+fn not_durable() -> Answer {
     refused(
         exit::TRY_AGAIN,
         "journal: found it not written in time, expected what was done to be durable; remedy: see whether the rack is degraded",
@@ -116,28 +120,13 @@ fn act(request: &Request, rig: &RunningRig, shared: &Shared) -> Result<(Value, b
             let purged = rig.purge_letters(letters).map_err(refuse)?;
             Ok((json!({ "purged": purged }), true))
         }
-        Request::Replay { wire, from_seq, from_ns } => {
-            let from = match (from_seq, from_ns) {
-                (Some(seq), None) => Replayed::FromSeq(*seq),
-                (None, Some(ns)) => Replayed::FromNs(*ns),
-                _ => {
-                    return Err(refused(
-                        exit::USAGE,
-                        "replay: found both or neither of a sequence and a time, expected one; remedy: give one",
-                    ));
-                }
-            };
-            // A number that no replay before had: the same number twice would make the same ids.
-            let number = u64::try_from(wall_ns()).unwrap_or(0);
-            let count = rig.replay(wire, from, number).map_err(refuse)?;
-            Ok((json!({ "wire": wire, "replayed": count, "replay": number }), true))
-        }
         // These have answers of their own.
         Request::Top
         | Request::BusStatus
         | Request::BusUnused
         | Request::BusPrune { .. }
         | Request::DlqReplay { .. }
+        | Request::Replay { .. }
         | Request::Tap { .. } => Ok((Value::Null, false)),
     }
 }

@@ -1,4 +1,5 @@
-//! Answers of many lines: what comes onto wires, and what becomes of dead letters that are sent again.
+//! Answers of many lines: what comes onto wires, what becomes of dead letters that are sent again, and how far the replay
+//! of a wire is.
 //! A client that does not read holds up nobody but itself: it misses messages, and is closed at last.
 
 use std::io;
@@ -6,14 +7,14 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluxrig_actors::{LetterError, LetterFilter, Outcome, SentAgain, Tap, TapError, Tapped};
+use fluxrig_actors::{LetterError, LetterFilter, Outcome, Replayed, SentAgain, Tap, TapError, Tapped};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use crate::control::{Answer, Lines, Request, refused};
 use crate::error::{exit, with_causes};
 use crate::mask::{Form, Whence};
-use crate::operate::{DURABLE_TIME, drains, not_durable, refuse, wall_ns};
+use crate::operate::{drains, durable, refuse, wall_ns};
 use crate::rack::Shared;
 
 /// Dead letters that one request sends again; of more, the oldest.
@@ -24,6 +25,8 @@ const SENT_AT_ONCE: usize = 256;
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Longest that it is waited for what becomes of letters.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
+/// How often it is said that the replay of a wire waits for room.
+const SAY_EVERY: Duration = Duration::from_secs(1);
 
 /// Says every line but the last, which is returned. It ends early when the client has `left`.
 ///
@@ -37,7 +40,15 @@ pub(crate) async fn answer(
 ) -> io::Result<Answer> {
     match request {
         Request::Tap { pattern, every, form } => tap(shared, (&pattern, every, form), lines, left).await,
-        Request::DlqReplay { .. } if shared.is_draining() => Ok(drains()),
+        Request::DlqReplay { .. } | Request::Replay { .. } if shared.is_draining() => Ok(drains()),
+        Request::Replay { wire, from_seq, from_ns } => match (from_seq, from_ns) {
+            (Some(seq), None) => again(shared, (&wire, Replayed::FromSeq(seq)), lines, left).await,
+            (None, Some(ns)) => again(shared, (&wire, Replayed::FromNs(ns)), lines, left).await,
+            _ => Ok(refused(
+                exit::USAGE,
+                "replay: found both or neither of a sequence and a time, expected one; remedy: give one",
+            )),
+        },
         Request::DlqReplay { letters, even_maybe_sent, wait_ms } => {
             let wait = Duration::from_millis(wait_ms).min(WAIT_MAX);
             let replay =
@@ -100,6 +111,57 @@ fn view(shared: &Shared, tapped: &Tapped, form: Form, missed: u64) -> Value {
         "content": (shared.mask)(&tapped.msg, &whence),
         "missed": missed,
     })
+}
+
+/// Delivers what a wire retains once more. Whoever asked may leave: then what was delivered is all.
+async fn again(
+    shared: &Arc<Shared>,
+    (wire, from): (&str, Replayed),
+    lines: &mut Lines,
+    left: impl Future<Output = ()>,
+) -> io::Result<Answer> {
+    // A number that no replay before had: the same number twice would make the same ids.
+    let number = u64::try_from(wall_ns()).unwrap_or(0);
+    let begun = shared.rig.read().await.as_ref().map(|rig| rig.replay(wire, from, number));
+    let mut replay = match begun {
+        Some(Ok(replay)) => replay,
+        Some(Err(error)) => return Ok(refuse(&error)),
+        None => return Ok(drains()),
+    };
+    tokio::pin!(left);
+    let is_whole = loop {
+        let room = tokio::select! {
+            biased;
+            () = &mut left => break false,
+            room = timeout(SAY_EVERY, replay.room()) => room,
+        };
+        match room {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Ok(refuse(&error)),
+            Err(_) => {
+                lines.say(&Answer::Item(json!({ "wire": wire, "waits_after": replay.delivered() }))).await?;
+                continue;
+            }
+        }
+        // What is on the disk is read back there, which may take its time.
+        let step = tokio::task::spawn_blocking(move || {
+            let count = replay.deliver();
+            (replay, count)
+        });
+        let Ok((stepped, count)) = step.await else { return Ok(drains()) };
+        replay = stepped;
+        match count {
+            Ok(0) => break true,
+            Ok(_) => {}
+            Err(error) => return Ok(refuse(&error)),
+        }
+    };
+    let count = replay.delivered();
+    drop(replay);
+    if let Err(refused) = durable(shared).await {
+        return Ok(refused);
+    }
+    Ok(Answer::Done(json!({ "wire": wire, "replayed": count, "replay": number, "is_whole": is_whole })))
 }
 
 /// Dead letters on their way again.
@@ -196,15 +258,7 @@ impl Replay<'_> {
             !is_known
         });
         if !settled.is_empty() {
-            // What an operator was told is done stays done.
-            match self.shared.rig.read().await.as_ref() {
-                Some(rig) => match timeout(DURABLE_TIME, rig.durable()).await {
-                    Ok(true) => {}
-                    Ok(false) => return Err(drains()),
-                    Err(_) => return Err(not_durable()),
-                },
-                None => return Err(drains()),
-            }
+            durable(self.shared).await?;
         }
         Ok(settled)
     }

@@ -30,19 +30,11 @@ pub struct Admission {
 #[non_exhaustive]
 pub enum Refused {
     /// The rig drains or has ended: nothing comes in any more.
-    #[error("door: found the rig {}, expected it running; remedy: keep the message and offer it after the restart", why(.1))]
+    #[error("door: found the rig {}, expected it running; remedy: keep the message and offer it after the restart", .1.word())]
     Closed(FluxMsg, Closed),
     /// The message is beyond a limit.
     #[error("door: {1}")]
     Limit(FluxMsg, #[source] LimitError),
-}
-
-fn why(closed: &Closed) -> &'static str {
-    match closed {
-        Closed::Draining => "draining",
-        Closed::Halted => "ended",
-        Closed::Full | Closed::Unflushed | Closed::Disk => "busy",
-    }
 }
 
 /// Proof of an admission. What the source waits for before it forgets the message is [`Receipt::durable`].
@@ -150,7 +142,7 @@ impl Admission {
     }
 
     fn commit(&self, sends: &mut Vec<Send>, kept: &mut Vec<Change>, dead: Vec<Letter>) -> Receipt {
-        let (cell, door, now_ns) = (&*self.cell, &*self.door, self.node.now_ns());
+        let (cell, door, now_ns) = (Some(&*self.cell), &*self.door, self.node.now_ns());
         let after = self.node.admit(Admit { cell, door, sends, kept, dead, now_ns });
         Receipt { node: Arc::clone(&self.node), after }
     }
@@ -227,21 +219,7 @@ impl Admission {
     /// # Errors
     /// When the rig drains or has ended: the door stays closed.
     pub async fn open(&self) -> Result<(), Closed> {
-        // A source that never has to wait would otherwise keep its worker, and could not be stopped.
-        tokio::task::consume_budget().await;
-        loop {
-            match self.door.closed() {
-                None => return Ok(()),
-                Some(closed @ (Closed::Draining | Closed::Halted)) => return Err(closed),
-                Some(Closed::Unflushed) => {
-                    // A door closed for this is a demand for a cut: nobody else may ask for one.
-                    let epoch = self.node.epoch();
-                    self.node.demand(After { flush: epoch, os: epoch });
-                    self.door.opening().await;
-                }
-                Some(Closed::Full | Closed::Disk) => self.door.opening().await,
-            }
-        }
+        self.node.open(&self.door).await
     }
 
     fn stamped(&self, mut msg: FluxMsg) -> Result<FluxMsg, Refused> {
@@ -273,7 +251,7 @@ impl Admission {
 }
 
 /// Messages in one admission: long enough to share the locks, short enough to keep the gate free.
-const BATCH: usize = 256;
+pub(crate) const BATCH: usize = 256;
 
 /// Bytes of content in one admission, give or take one message: how far a door may be overshot.
-const BATCH_BYTES: usize = 1 << 20;
+pub(crate) const BATCH_BYTES: usize = 1 << 20;

@@ -6,7 +6,7 @@ use super::*;
 use crate::sample::position;
 
 fn kept(retained: &Retained) -> Vec<u64> {
-    retained.items().iter().map(|item| item.seq).collect()
+    retained.all().iter().map(|item| item.seq).collect()
 }
 
 /// Adds messages of 10 bytes, one per segment and nanosecond, and says which are kept.
@@ -60,7 +60,7 @@ fn a_message_written_again_moves_and_keeps_its_time() {
     }
     retained.add(2, position(5, 0, 10), 99);
     assert_eq!(kept(&retained), [1, 2, 3]);
-    assert_eq!(retained.items()[1], Item { seq: 2, at_ns: 2, position: position(5, 0, 10) });
+    assert_eq!(retained.all()[1], Item { seq: 2, at_ns: 2, position: position(5, 0, 10) });
     assert_eq!(retained.oldest(0), Some(1));
 }
 
@@ -111,4 +111,23 @@ fn bytes_follow_what_is_written_again() {
     assert_eq!(kept(&retained), [2, 3]);
     retained.add(4, position(2, 3, 1), 5);
     assert_eq!(kept(&retained), [3, 4]);
+}
+
+#[test]
+fn a_part_of_it_is_bounded_by_sequences_numbers_and_bytes() {
+    let mut retained = Retained::new(Some(Retention::Time(Duration::MAX)));
+    assert_eq!(retained.last_seq(), None);
+    for seq in [2, 3, 5, 8] {
+        retained.add(seq, position(1, seq, 10), seq as i64);
+    }
+    assert_eq!(retained.last_seq(), Some(8));
+    let part = |seqs: std::ops::RangeInclusive<u64>, max, bytes_max| {
+        let items = retained.items(&seqs, |item| item.at_ns != 5, max, bytes_max);
+        items.iter().map(|item| item.seq).collect::<Vec<_>>()
+    };
+    assert_eq!(part(0..=u64::MAX, usize::MAX, u64::MAX), [2, 3, 8]);
+    assert_eq!(part(3..=7, usize::MAX, u64::MAX), [3]);
+    assert_eq!(part(0..=8, 2, u64::MAX), [2, 3]);
+    assert_eq!(part(0..=8, usize::MAX, 29), [2, 3]);
+    assert_eq!(part(4..=8, usize::MAX, 9), [8], "one that alone is beyond the bound comes alone");
 }

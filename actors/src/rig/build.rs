@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use fluxrig_protocol::{EntityId, EntityKind, FluxMsg, Trace};
@@ -146,7 +146,8 @@ impl Build {
                     queue
                 })
                 .collect();
-            wires.push(Arc::new(Wire { name: line.name.clone(), options: line.options.clone(), queues: of_wire }));
+            let (name, options, replay_door) = (line.name.clone(), line.options.clone(), OnceLock::new());
+            wires.push(Arc::new(Wire { name, options, queues: of_wire, replay_door }));
             pagers.push(pager);
         }
         let dead = self.dead_queue(image, numbers, queues.len());
@@ -316,7 +317,17 @@ impl Build {
 
     fn wire_up(&self, stock: &Stock, node: &Arc<Node>) {
         let plan = &self.plan;
-        let mut doors = Vec::new();
+        let reach = |set: BTreeSet<usize>| -> Vec<Arc<Queue>> {
+            set.into_iter().flat_map(|line_idx| stock.wires[line_idx].queues.iter().cloned()).collect()
+        };
+        let Settings { unflushed_max: messages, unflushed_bytes_max: bytes, .. } = node.settings;
+        let door = |set: BTreeSet<usize>, is_reply: bool| {
+            Door::new(reach(set), is_reply, Bound { messages, bytes }, Arc::clone(&node.gauge), None)
+        };
+        let retaining = stock.wires.iter().enumerate().filter(|(_, wire)| wire.options.retention.is_some());
+        let mut doors: Vec<Arc<Door>> = retaining
+            .map(|(line_idx, wire)| Arc::clone(wire.replay_door.get_or_init(|| door(plan.reach_of([line_idx]), false))))
+            .collect();
         for (part_idx, part) in plan.parts.iter().enumerate() {
             let outs: Vec<Vec<Arc<Wire>>> = (0..part.ports.outputs.len())
                 .map(|port_idx| {
@@ -325,17 +336,9 @@ impl Build {
                     lines.map(|(_, wire)| Arc::clone(wire)).collect()
                 })
                 .collect();
-            let reach = |set: BTreeSet<usize>| -> Vec<Arc<Queue>> {
-                set.into_iter().flat_map(|line_idx| stock.wires[line_idx].queues.iter().cloned()).collect()
-            };
-            let Settings { unflushed_max: messages, unflushed_bytes_max: bytes, .. } = node.settings;
             let port_doors: Vec<Arc<Door>> = if part.is_endpoint() {
                 (0..outs.len())
-                    .map(|port_idx| {
-                        let is_reply = plan.is_reply_door(part_idx, port_idx);
-                        let queues = reach(plan.door_set(part_idx, port_idx));
-                        Door::new(queues, is_reply, Bound { messages, bytes }, Arc::clone(&node.gauge), None)
-                    })
+                    .map(|port_idx| door(plan.door_set(part_idx, port_idx), plan.is_reply_door(part_idx, port_idx)))
                     .collect()
             } else {
                 Vec::new()

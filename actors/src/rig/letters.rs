@@ -1,4 +1,4 @@
-//! Dead letters and replay, in code: listed, sent again, purged; and what retained wires still hold.
+//! Dead letters, in code: listed, sent again, purged.
 
 use std::sync::MutexGuard;
 
@@ -9,11 +9,11 @@ use smol_str::SmolStr;
 use super::RunningRig;
 use super::filter::{Found, LetterFilter};
 use crate::commit::EffectEnd;
+use crate::door::Closed;
 use crate::fate::SentAgain;
-use crate::journal::{GroupAt, StorageError};
-use crate::outlet::Send;
-use crate::plan::nearest;
-use crate::wire::{After, Body, Position};
+use crate::journal::{GroupAt, Reader, StorageError};
+use crate::node::Node;
+use crate::wire::{Body, Position};
 use crate::wire_actor::body_at;
 
 /// Dead letters that are purged in one commit.
@@ -134,6 +134,19 @@ pub enum LetterError {
         /// The wire.
         wire: String,
     },
+    /// The rig drains or has ended while a wire is replayed.
+    #[error(
+        "wire `{wire}`: found the rig {} after {delivered} messages were delivered again, expected it running; remedy: replay the others when it runs again",
+        .closed.word()
+    )]
+    Stopped {
+        /// The wire.
+        wire: String,
+        /// How many were delivered again.
+        delivered: u64,
+        /// Why no more is.
+        closed: Closed,
+    },
     /// A body cannot be read back.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -146,36 +159,25 @@ fn near_text(near: &Option<String>) -> String {
     near.as_ref().map(|near| format!(" (nearest: `{near}`)")).unwrap_or_default()
 }
 
-/// One message that a wire retains.
-#[derive(Clone, Debug)]
-pub struct RetainedMsg {
-    /// Its sequence on the wire (on its partition).
-    pub seq: u64,
-    /// When it was written, in nanoseconds since the Unix epoch.
-    pub at_ns: i64,
-    /// The message.
-    pub msg: FluxMsg,
-}
-
-/// Where a replay begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replayed {
-    /// From this sequence on.
-    FromSeq(u64),
-    /// From this wall time on, in nanoseconds since the Unix epoch.
-    FromNs(i64),
-}
-
 /// A group of the journal that was read: where it begins, and its body.
-type Group = (GroupAt, Bytes);
+pub(super) type Group = (GroupAt, Bytes);
 
-impl Replayed {
-    fn takes(self, seq: u64, at_ns: i64) -> bool {
-        match self {
-            Self::FromSeq(from) => seq >= from,
-            Self::FromNs(from) => at_ns >= from,
+/// Reads a message from the journal. Neighbours are nearly always of one group, so the one that was read last is kept in
+/// `group`.
+pub(super) fn read_back(
+    node: &Node,
+    reader: Option<&dyn Reader>,
+    position: Position,
+    group: &mut Option<Group>,
+) -> Result<FluxMsg, LetterError> {
+    let body = match group {
+        Some((at, body)) if *at == position.at => body,
+        _ => {
+            let reader = reader.ok_or_else(|| LetterError::Decode("found no journal to read from".into()))?;
+            &group.insert((position.at, reader.read(position.at)?)).1
         }
-    }
+    };
+    body_at(body, position, node.settings.limits).map_err(LetterError::Decode)
 }
 
 impl RunningRig {
@@ -216,7 +218,7 @@ impl RunningRig {
     fn letter(&self, (seq, body, note): Found, group: &mut Option<Group>) -> Result<DeadLetter, LetterError> {
         let msg = match body {
             Body::Here(msg) => msg,
-            Body::There(position) => self.read_back(position, group)?,
+            Body::There(position) => read_back(&self.node, self.reader.as_deref(), position, group)?,
             Body::Gone => return Err(LetterError::Unknown { seq }),
         };
         Ok(DeadLetter {
@@ -230,19 +232,6 @@ impl RunningRig {
             last_error: note.last.clone(),
             at_ns: note.at_ns,
         })
-    }
-
-    /// Neighbours are nearly always of one group, so the one that was read last is kept in `group`.
-    fn read_back(&self, position: Position, group: &mut Option<Group>) -> Result<FluxMsg, LetterError> {
-        let body = match group {
-            Some((at, body)) if *at == position.at => body,
-            _ => {
-                let none = || LetterError::Decode("found no journal to read from".into());
-                let reader = self.reader.as_ref().ok_or_else(none)?;
-                &group.insert((position.at, reader.read(position.at)?)).1
-            }
-        };
-        body_at(body, position, self.node.settings.limits).map_err(LetterError::Decode)
     }
 
     /// Sends a dead letter over its wire again, and takes it off the list, in one commit. One that may have been sent is
@@ -297,48 +286,5 @@ impl RunningRig {
     /// One operator at a time: a letter that two send again at once would be sent twice.
     fn hand(&self) -> MutexGuard<'_, ()> {
         self.hand.lock().expect("nothing panics while it is held")
-    }
-
-    /// What a wire with `retention` still holds from there on, oldest first.
-    ///
-    /// # Errors
-    /// When there is no such wire, it does not retain, or its messages cannot be read back.
-    pub fn retained(&self, wire: &str, from: Replayed) -> Result<Vec<RetainedMsg>, LetterError> {
-        let Some(found) = self.node.wires.iter().find(|found| found.name == wire) else {
-            let near = nearest(wire, self.node.wires.iter().map(|wire| wire.name.as_str()));
-            return Err(LetterError::UnknownWire { wire: wire.to_owned(), near: near.map(str::to_owned) });
-        };
-        if found.options.retention.is_none() {
-            return Err(LetterError::NotRetained { wire: wire.to_owned() });
-        }
-        let items = found.queues.iter().flat_map(|queue| queue.retained());
-        let items = items.filter(|item| from.takes(item.seq, item.at_ns));
-        let mut group = None;
-        items
-            .map(|item| {
-                let msg = self.read_back(item.position, &mut group)?;
-                Ok(RetainedMsg { seq: item.seq, at_ns: item.at_ns, msg })
-            })
-            .collect()
-    }
-
-    /// Delivers what a wire retains once more, from there on, behind what is on it now. Every message gets an id of its
-    /// own, made of its first one and `replay`, the number of this replay: the same number twice makes the same ids.
-    ///
-    /// # Errors
-    /// As for [`RunningRig::retained`].
-    pub fn replay(&self, wire: &str, from: Replayed, replay: u64) -> Result<usize, LetterError> {
-        let msgs = self.retained(wire, from)?;
-        let count = msgs.len();
-        let Some(wire) = self.node.wires.iter().find(|found| found.name == wire) else { return Ok(0) };
-        for RetainedMsg { mut msg, .. } in msgs {
-            let queue = wire.route(&msg);
-            msg.reference = Some(msg.id);
-            msg.id = self.node.id_key.replay(msg.id, queue.spec.number, replay);
-            let reports = vec![Send::new(queue.spec.idx, msg, After::NOTHING)];
-            let mut seqs = std::iter::empty();
-            self.node.end_effects(EffectEnd { queue, seqs: &mut seqs, dead: Vec::new(), reports });
-        }
-        Ok(count)
     }
 }

@@ -122,6 +122,12 @@ fn why_a_letter_is_not_sent_again() {
         ],
     );
     check(
+        &LetterError::Stopped { wire: "a.out->b.in".into(), delivered: 7, closed: Closed::Draining },
+        &expect![
+            "wire `a.out->b.in`: found the rig draining after 7 messages were delivered again, expected it running; remedy: replay the others when it runs again"
+        ],
+    );
+    check(
         &LetterError::Decode("found no journal to read from".into()),
         &expect!["journal: found no journal to read from"],
     );

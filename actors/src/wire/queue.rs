@@ -400,8 +400,9 @@ impl Queue {
         self.lock().retained.oldest(wall_ns)
     }
 
-    pub(crate) fn retained(&self) -> Vec<crate::retained::Item> {
-        self.lock().retained.items()
+    /// Looks at what is kept for replay.
+    pub(crate) fn retained<T>(&self, look: impl FnOnce(&Retained) -> T) -> T {
+        look(&self.lock().retained)
     }
 
     /// Told where births were written, once they are flushed: notes them for replay, and lets go of the bodies of a

@@ -28,7 +28,7 @@ fn wire(partitions: u32) -> Wire {
         ..WireOptions::default()
     };
     let queues = (0..partitions as usize).map(|idx| Arc::new(sample::queue(QueueSpec { idx, ..sample::spec() })));
-    Wire { name: "a.out->b.in".into(), options, queues: queues.collect() }
+    Wire { name: "a.out->b.in".into(), options, queues: queues.collect(), replay_door: OnceLock::new() }
 }
 
 /// The partition that a message with this key goes to.

@@ -49,20 +49,34 @@ pub(super) fn tap(args: &TapArgs) -> u8 {
     code
 }
 
-/// What ends a tap from this side.
-struct Enough {
+/// The signals by which a person or a supervisor ends a command.
+pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> std::io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// What ends a tap from this side.
+struct Enough {
+    signals: Signals,
     time: Option<Pin<Box<Sleep>>>,
 }
 
 impl Enough {
     fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            time: None,
-        })
+        Ok(Self { signals: Signals::new()?, time: None })
     }
 
     async fn reached(&mut self) {
@@ -73,8 +87,7 @@ impl Enough {
             }
         };
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            () = self.signals.next() => {}
             () = time => {}
         }
     }

@@ -1,12 +1,14 @@
 //! The binary as an operator meets it: started, asked, drained, refused. Each test has a data directory of its own and
 //! waits for what it asks for, never for a time.
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use fluxrig_rack::SERIES;
 use serde_json::Value;
 
-use crate::harness::{Daemon, TempDir, done, fluxrig, get, passed, text, wait_until};
+use crate::harness::{Daemon, TempDir, done, fluxrig, free_addresses, get, passed, text, wait_until};
 
 fn pipeline(dir: &TempDir, count: u64) -> PathBuf {
     let out = dir.0.join("out.jsonl");
@@ -69,6 +71,53 @@ fn a_scenario_runs_is_seen_and_is_drained() {
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["data"]["seq"].as_u64().unwrap())
         .collect();
     assert_eq!(numbers, (0..1000).collect::<Vec<u64>>());
+}
+
+#[test]
+fn a_replay_waits_for_room_and_a_signal_ends_it() {
+    let dir = TempDir::new();
+    let [lines, nobody] = free_addresses();
+    let scenario = format!(
+        "meta: {{ name: full, version: 0.1.0 }}\ngears:\n  \
+         - {{ name: lines, type: io_tcp, config: {{ mode: server, bind: \"{lines}\", framing: {{ delimiter: \"\\n\" }} }} }}\n  \
+         - {{ name: peer, type: io_tcp, config: {{ mode: client, connect: \"{nobody}\", framing: {{ delimiter: \"\\n\" }} }} }}\n  \
+         - {{ name: said, type: log }}\n\
+         wires:\n  - {{ from: lines, to: peer, capacity: 50, retention: 1h }}\n  - {{ from: peer, to: said }}\n"
+    );
+    let data = dir.0.join("data");
+    let daemon = Daemon::start(&dir.file("full.yaml", &scenario), &data);
+    let mut line = std::net::TcpStream::connect(lines).unwrap();
+    (0..50).for_each(|number| writeln!(line, "line {number}").unwrap());
+    let depth = |top: &Value| top["wires"].as_array().unwrap()[0]["depth"].as_u64();
+    let top = daemon.until(|top| depth(top) == Some(50));
+    assert_eq!(top["wires"][0]["name"], "lines.out->peer.in");
+
+    let wait = || {
+        let mut command = fluxrig(&["replay", "--wire", "lines.out->peer.in", "--from-seq", "1", "--data-dir"]);
+        command.arg(&data).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut replay = command.spawn().unwrap();
+        let mut errors = BufReader::new(replay.stderr.take().unwrap());
+        let mut said = String::new();
+        errors.read_line(&mut said).unwrap();
+        assert!(said.starts_with("0 delivered again so far; waiting for room on wire `lines.out->peer.in`"), "{said}");
+        (replay, errors)
+    };
+    let (replay, _errors) = wait();
+    assert!(Command::new("kill").args(["-INT", &replay.id().to_string()]).status().unwrap().success());
+    let output = replay.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stdout), "0 messages delivered again, and no more: ended by a signal\n");
+    assert_eq!(depth(&daemon.top()), Some(50));
+
+    // Somebody comes for them: there is room, and what was waited for goes on.
+    let (replay, _errors) = wait();
+    let peer = std::net::TcpListener::bind(nobody).unwrap();
+    let came = BufReader::new(peer.accept().unwrap().0).lines().take(100).map(Result::unwrap);
+    let expected = (0..50).chain(0..50).map(|number| format!("line {number}"));
+    assert!(came.eq(expected));
+    let output = replay.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "50 messages delivered again\n".into()));
+    assert_eq!(daemon.terminate().0, Some(0));
 }
 
 #[test]

@@ -391,9 +391,17 @@ impl<'a> Drive<'a> {
             };
             let expiring: BTreeSet<u64> = log.iter().filter_map(|(_, event)| expiring(event)).collect();
             let before = effects_of(&log, &path);
-            if let Err(error) = rig.replay(&wire, Replayed::FromSeq(0), 1) {
-                self.fail("replay refused", error.to_string());
-                continue;
+            let replay = match rig.replay(&wire, Replayed::FromSeq(0), 1) {
+                Ok(replay) => tokio::time::timeout(DRAIN_MAX, replay.run()).await,
+                Err(error) => Ok(Err(error)),
+            };
+            match replay {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    self.fail("replay refused", error.to_string());
+                    continue;
+                }
+                Err(_) => self.fail("replay does not end", wire.clone()),
             }
             if !self.drained(rig).await {
                 self.fail("replay does not drain", wire);
@@ -408,7 +416,7 @@ impl<'a> Drive<'a> {
 
     fn read_retained(&mut self, rig: &RunningRig) {
         for (idx, wire) in self.graph.wires.clone().iter().enumerate().filter(|(_, wire)| wire.is_retained) {
-            match rig.retained(&wire.name(), Replayed::FromSeq(0)) {
+            match rig.retained(&wire.name(), Replayed::FromSeq(0), usize::MAX) {
                 Ok(msgs) => {
                     let labels = msgs.iter().map(|retained| label(&retained.msg)).collect();
                     self.evidence.retained.push((idx, labels));

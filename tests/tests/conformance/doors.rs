@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fluxrig_actors::prelude::*;
-use fluxrig_actors::{Admission, Closed, Refused, RunningRig};
+use fluxrig_actors::{Admission, Closed, LetterError, Refused, Replayed, Retention, RunningRig};
 
 use crate::parts::{Func, Hand, Pass, Sink, number, numbered, once, push, push_beside};
 use crate::stage::{Stage, settings, until_eq, until_true};
@@ -58,6 +58,66 @@ pub(crate) async fn capacity(stage: Arc<Stage>) {
     until_true("it is open", || door.is_open()).await;
     drop(effects);
     stage.stop(rig).await;
+}
+
+/// What is replayed comes in as from a source: it waits while a wire that it can reach is full.
+pub(crate) async fn replayed(stage: Arc<Stage>) {
+    if stage.is_turbo() {
+        // Declared: what was never written cannot be read again.
+        return;
+    }
+    let (source, consumer) = (Hand::source(), Hand::new(Ports::sink()));
+    let retention = Some(Retention::Time(Duration::from_secs(3600)));
+    let rig = stage
+        .rig("replayed")
+        .endpoint("source", source.clone())
+        .gear("gear", Pass)
+        .endpoint("consumer", consumer.clone())
+        .wire_with("source", "gear", WireOptions { retention, ..tiny(&stage, 8) })
+        .wire_with("gear", "consumer", tiny(&stage, 8))
+        .start()
+        .await
+        .unwrap();
+    let (io, mut effects) = (source.io().await, consumer.io().await.effects());
+    let pushed = push_beside(&io, 0..200);
+    for expected in 0..200 {
+        let effect = effects.take().await.unwrap();
+        assert_eq!(number(&effect.msg), expected);
+        effect.done();
+    }
+    assert_eq!(pushed.await.unwrap(), 200);
+    let wire = "source.out->gear.in";
+    let retained = || rig.retained(wire, Replayed::FromSeq(0), usize::MAX).unwrap().len();
+    until_eq("all can be read again", 200, retained).await;
+
+    let replay = tokio::spawn(rig.replay(wire, Replayed::FromSeq(0), 1).unwrap().run());
+    let inside = until_full(&rig, &io.door(), 8).await;
+    assert!((8..=16).contains(&inside) && !replay.is_finished(), "{inside} inside");
+    for expected in 0..200 {
+        let effect = effects.take().await.unwrap();
+        assert_eq!(number(&effect.msg), expected, "in order");
+        let fullest = rig.wires().iter().map(|wire| wire.depth).max().unwrap_or(0);
+        assert!(fullest <= 16, "{fullest} on one wire");
+        effect.done();
+    }
+    assert_eq!(replay.await.unwrap().unwrap(), 200);
+
+    // Whoever drops a replay ends it.
+    let mut replay = rig.replay(wire, Replayed::FromSeq(101), 2).unwrap();
+    replay.room().await.unwrap();
+    let count = replay.deliver().unwrap();
+    assert!((1..=8).contains(&count) && replay.delivered() == count as u64, "{replay:?}");
+    drop(replay);
+    for expected in 100..100 + count as u64 {
+        let effect = effects.take().await.unwrap();
+        assert_eq!(number(&effect.msg), expected);
+        effect.done();
+    }
+    drop(effects);
+    let replay = rig.replay(wire, Replayed::FromSeq(0), 3).unwrap();
+    stage.stop(rig).await;
+    let error = replay.run().await.unwrap_err();
+    assert!(matches!(error, LetterError::Stopped { delivered: 0, .. }), "{error}");
 }
 
 pub(crate) async fn overshoot(stage: Arc<Stage>) {

@@ -58,6 +58,7 @@ conformance! {
         unflushed_bytes,
         unwired,
         each_its_own,
+        replayed,
         draining,
     }
     failing {

@@ -594,10 +594,13 @@ pub(crate) async fn retention(stage: Arc<Stage>) {
     push(&source.io().await, 0..50).await;
     until_eq("all arrive", 50, || sink.len()).await;
     let retained = |rig: &fluxrig_actors::RunningRig, from| {
-        rig.retained(wire, from).unwrap().iter().map(|item| number(&item.msg)).collect::<Vec<_>>()
+        rig.retained(wire, from, usize::MAX).unwrap().iter().map(|item| number(&item.msg)).collect::<Vec<_>>()
     };
     until_eq("all can be read again", (0..50).collect(), || retained(&rig, Replayed::FromSeq(0))).await;
-    let first_ns = rig.retained(wire, Replayed::FromSeq(0)).unwrap().iter().map(|item| item.at_ns).max().unwrap();
+    let some = rig.retained(wire, Replayed::FromSeq(0), 30).unwrap();
+    assert_eq!(some.iter().map(|item| number(&item.msg)).collect::<Vec<_>>(), (0..30).collect::<Vec<_>>());
+    let all = rig.retained(wire, Replayed::FromSeq(0), usize::MAX).unwrap();
+    let first_ns = all.iter().map(|item| item.at_ns).max().unwrap();
     until_true("the clock has moved on", || stage.wall_ns() > first_ns).await;
     let half = stage.wall_ns();
     until_true("and once more", || stage.wall_ns() > half).await;
@@ -605,8 +608,9 @@ pub(crate) async fn retention(stage: Arc<Stage>) {
     until_eq("all arrive", 80, || sink.len()).await;
     until_eq("all can be read again", (0..80).collect(), || retained(&rig, Replayed::FromSeq(0))).await;
     assert_eq!(retained(&rig, Replayed::FromNs(half)), (50..80).collect::<Vec<_>>(), "from a time");
-    assert!(rig.retained("gear.out->sink.in", Replayed::FromSeq(0)).is_err());
-    assert_eq!(rig.replay(wire, Replayed::FromSeq(71), 1).unwrap(), 10);
+    assert!(rig.retained("gear.out->sink.in", Replayed::FromSeq(0), usize::MAX).is_err());
+    assert!(rig.replay("gear.out->sink.in", Replayed::FromSeq(0), 1).is_err());
+    assert_eq!(rig.replay(wire, Replayed::FromSeq(71), 1).unwrap().run().await.unwrap(), 10);
     until_eq("they are delivered again", 90, || sink.len()).await;
     assert_eq!(sink.numbers()[80..], (70..80).collect::<Vec<_>>());
     assert!(sink.ids()[80..].iter().all(|id| !sink.ids()[..80].contains(id)), "with ids of their own");

@@ -192,11 +192,11 @@ fn what_passed_comes_back_only_where_the_wire_still_retains() {
         1,
         &Delta { wires: vec![WireDelta { number: 1, births, ..WireDelta::default() }], ..Delta::default() },
     );
-    assert!(retained(&image, 1, None).items().is_empty());
-    let all = retained(&image, 1, Some(Retention::Bytes(u64::MAX))).items();
+    assert!(retained(&image, 1, None).all().is_empty());
+    let all = retained(&image, 1, Some(Retention::Bytes(u64::MAX))).all();
     assert_eq!(all.iter().map(|item| item.seq).collect::<Vec<_>>(), [1, 2, 3]);
     let len = u64::from(all[0].position.len);
-    let newest = retained(&image, 1, Some(Retention::Bytes(2 * len))).items();
+    let newest = retained(&image, 1, Some(Retention::Bytes(2 * len))).all();
     assert_eq!(newest.iter().map(|item| item.seq).collect::<Vec<_>>(), [2, 3]);
     assert_ne!(all[0].position, position(1, 0, 0));
 }

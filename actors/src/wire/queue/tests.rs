@@ -416,7 +416,7 @@ impl Model {
             assert!(here <= self.setup.window, "{here} bodies in a window of {}", self.setup.window);
         }
         if self.setup.is_retained {
-            let items = queue.retained();
+            let items = queue.retained(Retained::all);
             let seqs: Vec<u64> = items.iter().map(|item| item.seq).collect();
             assert_eq!(seqs, (1..=self.durable.1 as u64).collect::<Vec<_>>());
             for item in items {
