@@ -35,7 +35,7 @@ use crate::predicate::Predicate;
 ///
 /// It counts, as series and label of `fluxrig_gear_count_total`: `outcomes` of open requests under `answered`, `expired` and
 /// `undeliverable`; `refusals` under `format`, `no_route`, `no_destination` and `overload`; `messages` under `forwarded`,
-/// `duplicate`, `repeat`, `unmatched` and `broken_record`; and `requests_sent`, `requests_answered` and
+/// `duplicate`, `repeat`, `unmatched`, `forgotten_early` and `broken_record`; and `requests_sent`, `requests_answered` and
 /// `requests_unanswered` under the name of each destination.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -120,7 +120,8 @@ struct RepeatsConfig {
     /// clock that is set changes nothing. Time in which the process stands still counts: choose it longer than the longest
     /// pause and the patience of whoever asks together.
     window_ms: u64,
-    /// Of how many, 1 to 1048576; the oldest go first.
+    /// Of how many, 1 to 1048576; the oldest go first. Choose as many as end within the window: what is forgotten before is
+    /// counted as `forgotten_early` and told in the log, and a repeat of it is sent again.
     max: usize,
     /// Whether it outlives the gear and the process.
     durable: bool,

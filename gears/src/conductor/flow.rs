@@ -303,6 +303,15 @@ impl Conductor {
                 Some(Some(key)) => out.remove(key.text()),
             }
         }
+        if let Some(count) = table.forgotten_early(now, self.repeats.window_ns) {
+            tracing::warn!(
+                count,
+                max = self.repeats.max,
+                window_ms = self.repeats.window_ns / 1_000_000,
+                "transactions are forgotten before their window is over, so a repeat of one would be sent again; \
+                 remedy: raise `repeats.max` to as many as end within `repeats.window_ms`"
+            );
+        }
         open
     }
 

@@ -23,6 +23,8 @@ pub struct Table {
     pub(super) cursors: Vec<usize>,
     /// The request that was opened last, until it is seen that what it opened was kept.
     pub(super) unproven: Option<Key>,
+    /// What was forgotten before its window was over.
+    early: Early,
     /// Names of records that cannot be read: removed with the next commit.
     pub(super) broken: Vec<SmolStr>,
     /// The parts of the key of the message at hand.
@@ -30,6 +32,14 @@ pub struct Table {
     /// Where the last request, and the last reply, had the fields that are looked for.
     pub(super) trails: Trails,
     pub(super) counts: Counts,
+}
+
+/// Transactions that were forgotten since there are more than are remembered.
+#[derive(Debug, Default)]
+struct Early {
+    untold: u64,
+    /// When it was told last.
+    told: Option<i64>,
 }
 
 /// One of requests and one of replies: they are looked for different fields.
@@ -128,11 +138,25 @@ impl Table {
         // Found once: what is forgotten is what was not looked at for the longest time, so finding it is what costs.
         match self.slots.entry(key) {
             Entry::Occupied(found) if matches!(found.get(), Slot::Done(slot) if slot.at == at) => {
+                if at >= until {
+                    self.early.untold += 1;
+                    self.counts.forgotten_early.add(1);
+                }
                 let is_durable = matches!(found.remove(), Slot::Done(slot) if slot.is_durable);
                 Some(is_durable.then_some(key))
             }
             _ => Some(None),
         }
+    }
+
+    /// How many transactions were forgotten early, where that is to be told now: at once, and then once a window.
+    pub(super) fn forgotten_early(&mut self, now: i64, window_ns: i64) -> Option<u64> {
+        let Early { untold, told } = &mut self.early;
+        if *untold == 0 || told.is_some_and(|told| now.saturating_sub(told) < window_ns) {
+            return None;
+        }
+        *told = Some(now);
+        Some(std::mem::take(untold))
     }
 
     /// After a restart the ended ones come in any order.
@@ -155,6 +179,7 @@ pub(super) struct Counts {
     pub(super) duplicates: Tally,
     pub(super) repeats: Tally,
     pub(super) unmatched: Tally,
+    pub(super) forgotten_early: Tally,
     pub(super) broken_records: Tally,
     /// Per destination.
     pub(super) peers: Vec<PeerCounts>,
@@ -189,6 +214,7 @@ impl Counts {
             duplicates: other("duplicate"),
             repeats: other("repeat"),
             unmatched: other("unmatched"),
+            forgotten_early: other("forgotten_early"),
             broken_records: other("broken_record"),
             peers: destinations.map(peer).collect(),
         }

@@ -108,6 +108,31 @@ async fn a_request_that_cannot_be_sent_is_not_open() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_forgotten_before_its_window_is_over_is_counted_and_told_once_a_window() {
+    let logged = harness::Logged::default();
+    let guard = logged.start();
+    let repeats = json!({ "repeats": { "max": 2, "window_ms": 60_000 } });
+    let bench = Bench::start(conductor(repeats), &SimDisk::new(1)).await;
+    let transactions = async |numbers: std::ops::Range<u64>| {
+        for number in numbers {
+            bench.feed("in", msg(number, "0200")).await;
+            bench.feed("reply", msg(number, "0210")).await;
+        }
+        let told = logged.lines_of("conductor::flow");
+        (bench.tally("forgotten_early"), told.iter().filter(|line| line.starts_with("WARN")).count())
+    };
+    assert_eq!(transactions(0..2).await, (0, 0));
+    assert_eq!(transactions(2..5).await, (3, 1));
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    // Those in between were remembered for as long as they had to be. What was not told before is told now.
+    assert_eq!(transactions(5..7).await, (3, 2));
+    assert_eq!(transactions(7..9).await, (5, 2));
+    drop(guard);
+    assert!(logged.text().contains("remedy: raise `repeats.max`"), "{}", logged.text());
+    assert!(bench.rig.stop(Duration::from_millis(5)).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reply_that_cannot_go_on_leaves_its_request_to_the_deadline() {
     let bench = Bench::start(conductor(json!({})), &SimDisk::new(1)).await;
     bench.feed("in", msg(1, "0200")).await;
