@@ -97,6 +97,8 @@ pub(super) struct Replay {
     is_check: bool,
     /// What lies before is not known: the next segment counts, whatever it follows.
     is_adrift: bool,
+    /// Nothing up to this message is known.
+    unknown_upto: u64,
 }
 
 /// Most entries of what is told of skipped messages.
@@ -124,6 +126,7 @@ impl Replay {
             sure: None,
             is_check: false,
             is_adrift: false,
+            unknown_upto: 0,
         }
     }
 
@@ -136,7 +139,7 @@ impl Replay {
     /// that was pending must have been taken.
     pub(super) fn drift_behind(&mut self, seq: u64) {
         self.unfinished.clear();
-        (self.seq, self.last, self.sure, self.is_adrift) = (seq, None, None, true);
+        (self.seq, self.last, self.sure, self.is_adrift, self.unknown_upto) = (seq, None, None, true, seq);
     }
 
     /// The number of the next segment: above every one that a message names, counting or not.
@@ -272,8 +275,8 @@ impl Replay {
                 let found = format!("a segment that follows sequence {}", link.seq);
                 Err(damaged(header.first, found, &format!("one that follows sequence {}", last.link.seq)))
             }
-            // The first that is alive: what it follows is older, and may be gone.
-            None if self.is_adrift || link.segment < self.oldest.max(1) => {
+            // The first that is alive, or the first that counts of what is known: what it follows is older, and may be gone.
+            None if self.is_adrift || link.segment < self.oldest.max(1) || link.seq <= self.unknown_upto => {
                 self.is_adrift = false;
                 self.last = Some(Point { link, hash: header.before, oldest: 0 });
                 Ok(())

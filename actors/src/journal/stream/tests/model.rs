@@ -553,6 +553,12 @@ proptest! {
     }
 }
 
+/// A walk that begins behind what was trimmed finds a segment, and then one that makes all of it void: no damage.
+#[test]
+fn what_follows_the_trimmed_front_twice_is_whole() {
+    run_model(3_910_868_107_011_402_726, 6, faults(90_498));
+}
+
 /// One fixed run, killed at every single operation.
 #[test]
 fn every_operation_may_be_the_last() {
