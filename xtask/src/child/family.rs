@@ -23,7 +23,7 @@ impl fmt::Display for Process {
     }
 }
 
-/// Takes the place of a parent that ends before its children, so that those stay [below](below) this process.
+/// Takes the place of a parent that ends before its children, so that those stay below this process.
 pub(crate) fn adopt() {
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
