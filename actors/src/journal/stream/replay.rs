@@ -97,7 +97,7 @@ pub(super) struct Replay {
     is_check: bool,
     /// What lies before is not known: the next segment counts, whatever it follows.
     is_adrift: bool,
-    /// Nothing up to this message is known.
+    /// Nothing up to this message is known; 0 where all of it is.
     unknown_upto: u64,
 }
 
@@ -275,8 +275,11 @@ impl Replay {
                 let found = format!("a segment that follows sequence {}", link.seq);
                 Err(damaged(header.first, found, &format!("one that follows sequence {}", last.link.seq)))
             }
-            // The first that is alive, or the first that counts of what is known: what it follows is older, and may be gone.
-            None if self.is_adrift || link.segment < self.oldest.max(1) || link.seq <= self.unknown_upto => {
+            // The first that is alive, or the first of what is known that counts: what it follows is older, and may be gone.
+            None if self.is_adrift
+                || link.segment < self.oldest.max(1)
+                || (1..=self.unknown_upto).contains(&link.seq) =>
+            {
                 self.is_adrift = false;
                 self.last = Some(Point { link, hash: header.before, oldest: 0 });
                 Ok(())
