@@ -145,7 +145,7 @@ impl Gear for Conductor {
         let names = self.destinations.iter().map(|destination| destination.name.as_str());
         let peer = |one: &Destination| Peer { is_up: one.link.is_none(), open: 0, open_max: one.open_max };
         let peers = self.destinations.iter().map(peer).collect();
-        let mut table = Table::new(peers, self.cursors, Counts::new(&ctx.tallies, names));
+        let mut table = Table::new(ctx.name.clone(), peers, self.cursors, Counts::new(&ctx.tallies, names));
         for (name, value) in &ctx.recovered {
             self.recover(name, value, &mut table);
         }

@@ -305,6 +305,7 @@ impl Conductor {
         }
         if let Some(count) = table.forgotten_early(now, self.repeats.window_ns) {
             tracing::warn!(
+                gear = %table.gear,
                 count,
                 max = self.repeats.max,
                 window_ms = self.repeats.window_ns / 1_000_000,

@@ -14,6 +14,8 @@ use super::route::Peer;
 /// What a conductor remembers between messages.
 #[derive(Debug, Default)]
 pub struct Table {
+    /// Name of the gear, for what it logs.
+    pub(super) gear: SmolStr,
     slots: HashMap<Key, Slot, KeyHash>,
     /// Keys of ended transactions, oldest first. One whose transaction was opened anew is skipped when its turn comes.
     ended: VecDeque<(i64, Key)>,
@@ -73,8 +75,8 @@ pub(super) struct DoneSlot {
 }
 
 impl Table {
-    pub(super) fn new(peers: Vec<Peer>, cursors: usize, counts: Counts) -> Self {
-        Self { peers, cursors: vec![0; cursors], counts, ..Self::default() }
+    pub(super) fn new(gear: SmolStr, peers: Vec<Peer>, cursors: usize, counts: Counts) -> Self {
+        Self { gear, peers, cursors: vec![0; cursors], counts, ..Self::default() }
     }
 
     pub(super) fn get(&self, key: Key) -> Option<&Slot> {

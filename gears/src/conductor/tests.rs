@@ -128,7 +128,8 @@ async fn what_is_forgotten_before_its_window_is_over_is_counted_and_told_once_a_
     assert_eq!(transactions(5..7).await, (3, 2));
     assert_eq!(transactions(7..9).await, (5, 2));
     drop(guard);
-    assert!(logged.text().contains("remedy: raise `repeats.max`"), "{}", logged.text());
+    let text = logged.text();
+    assert!(text.contains("remedy: raise `repeats.max`") && text.contains("gear=switch count=1 "), "{text}");
     assert!(bench.rig.stop(Duration::from_millis(5)).await);
 }
 
