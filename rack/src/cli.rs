@@ -18,7 +18,9 @@ mod gears;
 mod iso8583;
 mod journal;
 mod mask;
+mod replay;
 mod run;
+mod signals;
 mod sim;
 mod tap;
 mod time;
@@ -92,7 +94,7 @@ enum Command {
         command: bus::BusCommand,
     },
     /// Delivers again what a wire of the running rack retains, as fast as there is room; a signal ends it.
-    Replay(ReplayArgs),
+    Replay(replay::ReplayArgs),
     /// Shows what comes onto wires of the running rack, as it comes, without sensitive data.
     Tap(tap::TapArgs),
     /// Looks after the journal of a rack that does not run, or whose journal is on a stream.
@@ -214,35 +216,6 @@ enum GearsCommand {
     },
 }
 
-#[derive(Debug, Args)]
-struct ReplayArgs {
-    #[command(flatten)]
-    at: At,
-    /// The wire, `gear.port->gear.port`. It has `retention` in its scenario.
-    #[arg(long)]
-    wire: String,
-    #[command(flatten)]
-    from: ReplayFrom,
-    /// As JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-/// Where a replay begins.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-struct ReplayFrom {
-    /// What came so long ago or later: `10m`, `2h`, or a time like `2026-01-31T08:00:00Z`.
-    #[arg(long, value_name = "DURATION", value_parser = time::since)]
-    since: Option<i64>,
-    /// From this sequence on.
-    #[arg(long, value_name = "N")]
-    from_seq: Option<u64>,
-    /// From this time on: `2026-01-31T08:00:00Z`, or nanoseconds since 1970.
-    #[arg(long, value_name = "TIME", value_parser = time::parse)]
-    from: Option<i64>,
-}
-
 #[derive(Debug, Subcommand)]
 enum JournalCommand {
     /// Reads all of it and reports what is not whole, what is lost and what the choices are. Changes nothing.
@@ -303,7 +276,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Top { at, json, once } => ask::top(&at, json, once),
         Command::Dlq { at, command } => dlq::dlq(&at, &command),
         Command::Bus { at, command } => bus::bus(&at, &command),
-        Command::Replay(args) => ask::replay(&args),
+        Command::Replay(args) => replay::replay(&args),
         Command::Tap(args) => tap::tap(&args),
         Command::Journal { at, command } => journal::journal(&at, &command),
         Command::Iso8583(command) => iso8583::iso8583(&command),

@@ -1,13 +1,12 @@
-//! `fluxrig top`, `replay`, and how a command asks the running rack: over its control socket.
+//! `fluxrig top`, and how a command asks the running rack: over its control socket.
 
 use std::time::Duration;
 
-use fluxrig_rack::{Answer, Request, ask, exit, listen_to, top_text, with_causes};
+use fluxrig_rack::{Answer, Request, ask, exit, top_text, with_causes};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use super::tap::Signals;
-use super::{At, ReplayArgs, complain, is_terminal, say, say_json};
+use super::{At, complain, is_terminal, say, say_json};
 
 /// How often `top` looks.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -28,11 +27,14 @@ pub(super) fn asked(at: &At, request: &Request) -> Result<Value, u8> {
         }
         // `ask` takes no other.
         Ok(_) => Err(exit::FAILED),
-        Err(error) => {
-            complain(&with_causes(&error));
-            Err(exit::UNAVAILABLE)
-        }
+        Err(error) => Err(unavailable(&error)),
     }
+}
+
+/// Says why the rack cannot be asked, or does not answer; the exit code of that.
+pub(super) fn unavailable(error: &dyn std::error::Error) -> u8 {
+    complain(&with_causes(error));
+    exit::UNAVAILABLE
 }
 
 pub(super) fn answer(at: &At, request: &Request, show: impl FnOnce(&Value)) -> u8 {
@@ -74,71 +76,6 @@ pub(super) fn top(at: &At, is_json: bool, is_once: bool) -> u8 {
 fn frame(page: &str) -> String {
     let rows = page.lines().zip(1..).map(|(line, row)| format!("\x1b[{row};1H{line}\x1b[K"));
     rows.chain(["\x1b[J".to_owned()]).collect()
-}
-
-pub(super) fn replay(args: &ReplayArgs) -> u8 {
-    let from = &args.from;
-    let request =
-        Request::Replay { wire: args.wire.clone(), from_seq: from.from_seq, from_ns: from.since.or(from.from) };
-    let done = match runtime().and_then(|runtime| runtime.block_on(replayed(&args.at, &request))) {
-        Ok(done) => done,
-        Err(code) => return code,
-    };
-    let is_whole = done["is_whole"] == true;
-    if args.json {
-        say_json(&done);
-    } else {
-        let plural = if done["replayed"] == 1 { "" } else { "s" };
-        let others = if is_whole { "" } else { ", and no more: ended by a signal" };
-        say(&format!("{} message{plural} delivered again{others}\n", done["replayed"]));
-    }
-    if is_whole { exit::DONE } else { exit::FAILED }
-}
-
-/// Follows a replay to its end. The first signal ends it where it is, and how far that was is still said.
-async fn replayed(at: &At, request: &Request) -> Result<Value, u8> {
-    let unavailable = |error: &dyn std::error::Error| {
-        complain(&with_causes(error));
-        exit::UNAVAILABLE
-    };
-    let mut signals = Signals::new().map_err(|error| unavailable(&error))?;
-    let mut lines = listen_to(&at.data_dir, request).await.map_err(|error| unavailable(&error))?;
-    let (mut waits_after, mut is_enough) = (Value::Null, false);
-    loop {
-        let answer = tokio::select! {
-            () = signals.next() => {
-                if is_enough {
-                    return Err(exit::FAILED);
-                }
-                is_enough = true;
-                lines.enough().await;
-                continue;
-            }
-            answer = lines.next() => answer.map_err(|error| unavailable(&error))?,
-        };
-        match answer {
-            // Once for each time that it stands still.
-            Some(Answer::Item(item)) if item["waits_after"] != waits_after => {
-                waits_after = item["waits_after"].clone();
-                complain(&format!(
-                    "{waits_after} delivered again so far; waiting for room on wire `{}` or behind it; Ctrl-C ends the replay here",
-                    item["wire"].as_str().unwrap_or_default()
-                ));
-            }
-            Some(Answer::Done(done)) => return Ok(done),
-            Some(Answer::Refused { code, text }) => {
-                complain(&text);
-                return Err(code);
-            }
-            Some(_) => {}
-            None => {
-                complain(
-                    "replay: found the rack ended, expected to be told how far it came; remedy: see which messages passed the wire, then replay the others",
-                );
-                return Err(exit::UNAVAILABLE);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use fluxrig_actors::LetterFilter;
-use fluxrig_rack::{Answer, Listening, Request, exit, listen_to, with_causes};
+use fluxrig_rack::{Answer, Listening, Request, exit, listen_to};
 use serde_json::Value;
 
-use super::ask::{answer, asked, runtime};
+use super::ask::{answer, asked, runtime, unavailable};
 use super::{At, complain, say, say_json, time};
 
 /// Numbers on one command line; more would not go into one request.
@@ -307,10 +307,6 @@ impl Outcomes {
 
 fn replay(at: &At, request: &Request, is_json: bool) -> Result<u8, u8> {
     let runtime = runtime()?;
-    let unavailable = |error: &dyn std::error::Error| {
-        complain(&with_causes(error));
-        exit::UNAVAILABLE
-    };
     let mut lines: Listening =
         runtime.block_on(listen_to(&at.data_dir, request)).map_err(|error| unavailable(&error))?;
     let mut outcomes = Outcomes::default();

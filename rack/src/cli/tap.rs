@@ -9,10 +9,10 @@ use clap::Args;
 use fluxrig_rack::{Answer, Form, Listening, Request, exit, listen_to, with_causes};
 use serde_json::Value;
 use tokio::io::{AsyncWriteExt, Stdout};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Sleep, timeout};
 
-use super::ask::runtime;
+use super::ask::{runtime, unavailable};
+use super::signals::Signals;
 use super::{At, complain, time};
 
 /// How long the rack may take to say how many messages were missed.
@@ -47,25 +47,6 @@ pub(super) fn tap(args: &TapArgs) -> u8 {
     // A reader that stopped reading holds up a write for as long as it likes.
     runtime.shutdown_background();
     code
-}
-
-/// The signals by which a person or a supervisor ends a command.
-pub(super) struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    pub(super) fn new() -> std::io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    pub(super) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }
 
 /// What ends a tap from this side.
@@ -111,10 +92,6 @@ struct Seen {
 }
 
 async fn look(args: &TapArgs) -> Result<u8, u8> {
-    let unavailable = |error: &dyn std::error::Error| {
-        complain(&with_causes(error));
-        exit::UNAVAILABLE
-    };
     let mut enough = Enough::new().map_err(|error| unavailable(&error))?;
     let form = if args.json { Form::Page } else { Form::Line };
     let request = Request::Tap { pattern: args.pattern.clone(), every: args.every, form };
