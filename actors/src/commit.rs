@@ -272,7 +272,7 @@ impl Node {
 
 /// What an endpoint lets in at once, and what it keeps together with that.
 pub(crate) struct Admit<'a> {
-    /// Whoever remembers `kept`.
+    /// Whoever remembers `kept`; none where nothing is kept.
     pub(crate) cell: Option<&'a Cell>,
     pub(crate) door: &'a Door,
     pub(crate) sends: &'a mut Vec<Send>,

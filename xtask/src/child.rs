@@ -60,13 +60,14 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     check(command, status)
 }
 
-/// Runs to the end and hands over each line of standard output as it comes. Standard error stays ours.
+/// Runs to the end and hands over each line of standard output as it comes. Standard error stays ours. A child that ends
+/// and leaves processes behind has failed; they are named and killed.
 pub(crate) fn run_lines(command: &mut Command, each: impl FnMut(&str)) -> Result<()> {
     run_watched(command, Duration::MAX, each)
 }
 
-/// The same for a child that tries our programs: when no line comes for `silence_max`, or when it ends and leaves
-/// processes behind, they are named and killed, and it has failed.
+/// The same for a child that tries our programs: when no line comes for `silence_max`, it has failed, and what runs is
+/// named and killed.
 pub(crate) fn run_watched(command: &mut Command, silence_max: Duration, mut each: impl FnMut(&str)) -> Result<()> {
     family::adopt();
     let started = command.stdout(Stdio::piped()).spawn();

@@ -125,6 +125,9 @@ impl Replay {
             }
         }
         let count = msgs.len();
+        if count == 0 {
+            return Ok(0);
+        }
         let mut sends: Vec<Send> = msgs.into_iter().map(|msg| self.again(msg)).collect();
         let (door, now_ns) = (&*self.door, self.node.now_ns());
         self.node.admit(Admit { cell: None, door, sends: &mut sends, kept: &mut Vec::new(), dead: Vec::new(), now_ns });
